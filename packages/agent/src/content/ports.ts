@@ -1,0 +1,247 @@
+// What content/ needs of the rest of the agent, as small interfaces. agent.ts hands in the implementations:
+// store/ (disk), origin/ (registry client), swarm/ (peers), tracker/ (leases). They never import one another.
+
+import type { IndexRange, ReadonlyBitfield } from '@flotilla/shared/bitfield';
+import type { BlobKey, ByteRange } from '@flotilla/shared/chunk-map';
+import type { Digest } from '@flotilla/shared/digest';
+import type { Reference } from '@flotilla/shared/reference';
+import type { Grant, LocateResponse, PeerInfo, Source } from '@flotilla/shared/tracker-api';
+
+export type { BlobKey, ByteRange, Source };
+
+// ---------------------------------------------------------------- origin
+
+/** A repository at an origin, by the origin's NAME (or DNS host). */
+export interface Repository {
+  readonly origin: string;
+  readonly repository: string;
+}
+
+/** What a registry says of a manifest or blob. */
+export interface Descriptor {
+  readonly digest: Digest;
+  readonly size: number;
+  readonly mediaType: string;
+}
+
+/** One answer with bytes. Leaving `body` unread must be followed by `cancel()`. */
+export interface OriginBody {
+  /** Where the bytes start in the blob: `range.start`, or 0 where the origin ignores Range. */
+  readonly start: number;
+  /** Total size of the blob where the origin said it. */
+  readonly size: number | undefined;
+  readonly ranged: boolean;
+  /** Pieces as the socket gives them. Throws ORIGIN_LENGTH where fewer or more bytes come than were said. */
+  readonly body: AsyncIterable<Uint8Array>;
+  cancel(): void;
+}
+
+/** The registry client. Every method throws AgentError with an ORIGIN_* code, MANIFEST_UNKNOWN or BLOB_UNKNOWN. */
+export interface Origin {
+  /** HEAD of a manifest (GET where the origin's HEAD lacks a header). Never from a cache. */
+  resolve(repository: Repository, reference: string, accept: readonly string[], signal: AbortSignal): Promise<Descriptor>;
+  /** HEAD of a blob; size and whether it exists. */
+  stat(repository: Repository, digest: Digest, signal: AbortSignal): Promise<{ size: number }>;
+  /** Bytes of a blob or manifest; a range is asked for as one bounded Range, never `bytes=N-`. No range: the whole. */
+  read(source: Source, digest: Digest, range: ByteRange | undefined, signal: AbortSignal): Promise<OriginBody>;
+}
+
+// ---------------------------------------------------------------- store
+
+/** A finished blob on disk; its bytes had its digest when it was finished. */
+export interface StoredBlob {
+  readonly key: BlobKey;
+  readonly mediaType: string | undefined;
+  /** 32 bytes per chunk, in order. */
+  readonly chunkDigests: readonly Uint8Array[];
+  /** Reads `[start, end)`; @throws STORE_CORRUPT */
+  read(range: ByteRange): Promise<Uint8Array>;
+}
+
+/** The chunks of an unfinished blob. One writer: its Download. */
+export interface PartialBlob {
+  readonly key: BlobKey;
+  /** False: no room on disk, so chunks are kept in memory until `drop`ped, and `finish` keeps nothing. */
+  readonly kept: boolean;
+  /** What was found on disk and hashed again at opening, and what was written since. */
+  readonly have: ReadonlyBitfield;
+  digestOf(index: number): Uint8Array | undefined;
+  /** Stores verified bytes; on return they can be read. @throws DISK_FULL, after which `kept` partials stay usable for reading */
+  write(index: number, digest: Uint8Array, bytes: Uint8Array): Promise<void>;
+  /** The whole chunk, from memory where it is recent. */
+  read(index: number): Promise<Uint8Array>;
+  /** Forgets chunks: found wrong, or (kept: false) passed by all readers. */
+  drop(ranges: readonly IndexRange[]): Promise<void>;
+  /** Where the bytes lie, for hashing the whole off the main thread; undefined while in memory only. */
+  readonly path: string | undefined;
+  /** fsync, rename into place, fsync the folder, index. Only after the blob's digest was verified. */
+  finish(mediaType: string | undefined): Promise<StoredBlob | undefined>;
+  /** Ends the writer. `keep`: chunks stay for the next pull; otherwise they are removed. */
+  close(keep: boolean): Promise<void>;
+}
+
+export interface Store {
+  /** Marks the use. `pin` until `unpin` keeps eviction away. */
+  find(digest: Digest): Promise<StoredBlob | undefined>;
+  pin(digest: Digest): void;
+  unpin(digest: Digest): void;
+  /** Opens or resumes a partial; makes room by eviction. Never fails for lack of room: see `kept`. */
+  openPartial(key: BlobKey): Promise<PartialBlob>;
+  /** All finished blobs. */
+  list(): Promise<BlobKey[]>;
+  /** Called after a finished blob was evicted. */
+  onEvict(listener: (key: BlobKey) => void): void;
+  usage(): { bytes: number; limitBytes: number; blobs: number; freeBytes: number };
+}
+
+// ---------------------------------------------------------------- swarm
+
+/** Something this host can upload from: a finished blob or a Download at work. */
+export interface Holding {
+  readonly key: BlobKey;
+  readonly have: ReadonlyBitfield;
+  /** Known for every chunk in `have`. */
+  digestOf(index: number): Uint8Array | undefined;
+  readChunk(index: number): Promise<Uint8Array>;
+}
+
+/** What became of a chunk that a peer sent. The swarm acts on it: count, ban, ask elsewhere. */
+export type ChunkVerdict =
+  | 'kept'
+  /** it was here already, or is no longer wanted */
+  | 'duplicate'
+  /** the bytes do not have the digest that the sender gave: the sender is to blame */
+  | 'forged'
+  /** bytes and digest agree, but another member vouched for another digest: not kept, reported */
+  | 'conflict';
+
+/** A Download as the swarm sees it. */
+export interface SwarmMember extends Holding {
+  /** True while chunk `index` should be asked of peers: not here, not being read at the origin, inside the window. */
+  wants(index: number): boolean;
+  /** The chunk that the slowest reader waits for since 1 s or more, if any. */
+  urgent(): number | undefined;
+  /** Hands over a whole, unverified chunk. `bytes` belongs to the callee. Never rejects. */
+  accept(index: number, digest: Uint8Array, bytes: Uint8Array, peerId: string): Promise<ChunkVerdict>;
+  /** A peer announced chunks that this host lacks, or a source appeared or went. */
+  sourcesChanged(): void;
+}
+
+/** A peer as a source of one blob, for the status. Rates in bytes per second. */
+export interface SourceStatus {
+  readonly peerId: string;
+  readonly held: number;
+  readonly downRate: number;
+  readonly upRate: number;
+  readonly bytesDown: number;
+  readonly bytesUp: number;
+}
+
+export interface SwarmHandle {
+  /** Chunks that are now in `have`: told to all interested peers. */
+  announce(indexes: readonly number[]): void;
+  /** Chunks being read at the origin by this host: peers do not read them too. Replaces the last list. */
+  reading(ranges: readonly IndexRange[]): void;
+  /** What `wants` answers has changed. */
+  poke(): void;
+  /** Chunks that this host no longer holds (window moved, found wrong): peers get a fresh bitfield. */
+  retract(): void;
+  /** Connects to holders outside the mesh. */
+  connect(peers: readonly PeerInfo[]): void;
+  /** Whether any connected peer announces chunk `index` / reads it at the origin. */
+  heldByPeer(index: number): boolean;
+  readByPeer(index: number): boolean;
+  /** Ids of live peers in this swarm: the roster for leases without a tracker. */
+  peers(): string[];
+  sources(): SourceStatus[];
+  /** Forget what `peer` vouched (expelled, forged). */
+  leave(): void;
+}
+
+export interface Swarm {
+  /** Starts trading a blob. At most one member per blob. */
+  join(member: SwarmMember): SwarmHandle;
+  /** A finished blob may be uploaded from now on: tells peers that were interested. */
+  seeded(key: BlobKey): void;
+}
+
+/** Where the swarm looks up what a peer asks for. */
+export interface Holdings {
+  /** The Download at work or the finished blob; undefined: not here. */
+  find(key: BlobKey): Promise<Holding | undefined>;
+}
+
+// ---------------------------------------------------------------- coordinator (tracker, or rules without one)
+
+export type Lease = Pick<Grant, 'leaseId' | 'first' | 'count' | 'deadlineMs' | 'mode'>;
+
+export type ReleaseReason = 'unneeded' | 'failed' | 'denied' | 'throttled' | 'no-ranges';
+
+/** A Download as the coordinator sees it. */
+export interface LeaseMember {
+  readonly key: BlobKey;
+  readonly have: ReadonlyBitfield;
+  /** Ranges of chunks it is reading at the origin now (re-announced to a tracker that restarted). */
+  reading(): IndexRange[];
+  grant(lease: Lease): void;
+  revoke(leaseId: string, keep: number): void;
+  /** `by` vouches for these digests. */
+  vouched(first: number, digests: readonly Uint8Array[], by: string): void;
+  /** Forget these chunks. */
+  invalid(ranges: readonly IndexRange[]): void;
+  peers(peers: readonly PeerInfo[]): void;
+  /** The tracker came or went. While it is away leases follow the rules without a tracker. */
+  trackerChanged(connected: boolean): void;
+}
+
+/** Reports of one Download. All are fire-and-forget: queued in order, sent in batches, dropped with the tracker. */
+export interface LeaseHandle {
+  have(indexes: readonly number[]): void;
+  lost(ranges: readonly IndexRange[]): void;
+  need(runs: number, originRate: number, within?: IndexRange): void;
+  hedge(index: number): void;
+  progress(leaseId: string, bytes: number): void;
+  done(leaseId: string, first: number, digests: readonly Uint8Array[]): void;
+  release(leaseId: string, reason: ReleaseReason, retryAfterMs?: number): void;
+  seed(chunkDigests: readonly Uint8Array[]): void;
+  leave(kept: boolean): void;
+  conflict(index: number, peerId: string, heard: Uint8Array, expected: Uint8Array): void;
+  mismatch(): void;
+}
+
+export interface Coordinator {
+  /** Whether a tracker decides about leases right now. */
+  readonly connected: boolean;
+  join(member: LeaseMember, source: Source, canRead: boolean): LeaseHandle;
+  accuse(key: BlobKey, index: number, peerId: string): void;
+  /** Asks the fleet about a digest whose origin is unreachable. undefined without a tracker. */
+  locate(repository: Repository, digest: Digest, signal: AbortSignal): Promise<LocateResponse['found']>;
+}
+
+// ---------------------------------------------------------------- what registry/ is offered
+
+/** A manifest, decided and located; its bytes are fetched when asked for. */
+export interface ServedManifest {
+  readonly descriptor: Descriptor;
+  /** True: the origin did not answer and this is the agent's own last resolution (reply with `Warning: 110`). */
+  readonly stale: boolean;
+  /** The exact, verified bytes. */
+  bytes(signal: AbortSignal): Promise<Uint8Array>;
+}
+
+/** A blob, decided and measured; nothing is fetched before `open`. */
+export interface ServedBlob {
+  readonly key: BlobKey;
+  /**
+   * Starts or joins the download (or opens the stored blob). Resolves once the first bytes of the range are here and verified,
+   * so that an error can still become a status. The iterable yields the range in order and throws where it cannot be
+   * completed; the last bytes of a whole-blob read come only after the blob's digest was verified.
+   */
+  open(range: ByteRange, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
+}
+
+/** Images as the local endpoint serves them. Throws AgentError. */
+export interface Content {
+  manifest(repository: Repository, reference: Reference, accept: readonly string[], signal: AbortSignal): Promise<ServedManifest>;
+  blob(repository: Repository, digest: Digest, signal: AbortSignal): Promise<ServedBlob>;
+}

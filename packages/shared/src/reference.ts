@@ -1,0 +1,86 @@
+// Names of images: repository and tag grammar of the OCI distribution-spec 1.1, and the full
+// name a person types (`docker.io/library/nginx:1.27@sha256:...`).
+// Which origin a name belongs to is the agent's decision, not this file's.
+
+import { isDigest, parseDigest, type Digest } from './digest.ts';
+
+const REPOSITORY = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$/;
+const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
+
+/** Origin names and DNS hosts are at most this long with the repository (distribution's limit). */
+const MAX_NAME_LENGTH = 255;
+
+/** A tag, or the digest of the manifest itself. */
+export type Reference = { readonly tag: string } | { readonly digest: Digest };
+
+/** A full image name, split; `origin` is the first component, not yet looked up. */
+export interface ImageName {
+  readonly origin: string;
+  readonly repository: string;
+  readonly reference: Reference;
+}
+
+/** The text breaks the name, tag or digest grammar; `code` is the OCI code for it. */
+export class InvalidReferenceError extends Error {
+  readonly code: 'NAME_INVALID' | 'MANIFEST_INVALID' | 'DIGEST_INVALID';
+  constructor(code: InvalidReferenceError['code'], message: string) {
+    super(message);
+    this.name = 'InvalidReferenceError';
+    this.code = code;
+  }
+}
+
+export function isRepository(text: string): boolean {
+  return text.length <= MAX_NAME_LENGTH && REPOSITORY.test(text);
+}
+
+export function isTag(text: string): boolean {
+  return TAG.test(text);
+}
+
+/**
+ * A reference as it stands in a URL: whatever has a colon is meant as a digest.
+ * @throws InvalidReferenceError
+ */
+export function parseReference(text: string): Reference {
+  if (text.includes(':')) {
+    if (!isDigest(text)) {
+      throw new InvalidReferenceError('DIGEST_INVALID', `"${text.slice(0, 160)}" is not a digest`);
+    }
+    return { digest: text };
+  }
+  if (!isTag(text)) {
+    throw new InvalidReferenceError('MANIFEST_INVALID', `"${text.slice(0, 160)}" is not a tag`);
+  }
+  return { tag: text };
+}
+
+export function formatReference(reference: Reference): string {
+  return 'tag' in reference ? reference.tag : reference.digest;
+}
+
+/**
+ * A name as a person types it: `origin/repository[:tag][@digest]`; without both, the tag is `latest`.
+ * A digest wins over a tag. The origin is required: Flotilla does not guess a registry.
+ * @throws InvalidReferenceError
+ */
+export function parseImageName(text: string): ImageName {
+  const at = text.indexOf('@');
+  const named = at < 0 ? text : text.slice(0, at);
+  const slash = named.indexOf('/');
+  if (slash <= 0) {
+    throw new InvalidReferenceError(
+      'NAME_INVALID',
+      `"${text.slice(0, 160)}" names no origin; write it in full, such as docker.io/library/nginx:1.27`,
+    );
+  }
+  const origin = named.slice(0, slash);
+  const rest = named.slice(slash + 1);
+  const colon = rest.indexOf(':');
+  const repository = colon < 0 ? rest : rest.slice(0, colon);
+  if (!isRepository(repository)) {
+    throw new InvalidReferenceError('NAME_INVALID', `"${repository.slice(0, 160)}" is not a repository name`);
+  }
+  if (at >= 0) return { origin, repository, reference: { digest: parseDigest(text.slice(at + 1)) } };
+  return { origin, repository, reference: parseReference(colon < 0 ? 'latest' : rest.slice(colon + 1)) };
+}

@@ -1,0 +1,228 @@
+// `/api/v1` between agent and tracker: what both sides must agree on. docs/protocol.md tells the story.
+//
+// One long-lived response per agent carries events (a JSON line each); the agent posts batches of messages.
+// A session is opened with a signature of the agent's libp2p key; each batch carries a sequence number and an HMAC.
+// Schemas check what arrives on both sides. Signing texts are wire contracts (pinned by tracker-api.test.ts).
+
+import { createHash, createHmac } from 'node:crypto';
+import { Type, type Static } from 'typebox';
+
+export const API_PREFIX = '/api/v1';
+/** Batches larger than this are refused with 413; an agent splits before it. */
+export const MAX_BATCH_BYTES = 1024 * 1024;
+
+const PeerIdText = Type.String({ minLength: 10, maxLength: 128 });
+const DigestText = Type.String({ pattern: '^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$' });
+const Name = Type.String({ maxLength: 255 });
+const Index = Type.Integer({ minimum: 0, maximum: 0x7fffffff });
+const LeaseId = Type.String({ maxLength: 64 });
+const TimestampMs = Type.Integer({ minimum: 0 });
+
+const BlobKeySchema = Type.Object({ digest: DigestText, size: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }) });
+const IndexRangeSchema = Type.Tuple([Index, Index]);
+const Ranges = Type.Array(IndexRangeSchema, { maxItems: 65536 });
+/** base64url of concatenated 32-byte chunk digests. */
+const Digests = Type.String({ maxLength: 4 * 1024 * 1024 });
+
+/** Where a blob can be read at its origin. Told to the tracker only, and only where names are not kept back. */
+export const SourceSchema = Type.Object({
+  origin: Name,
+  repository: Name,
+  kind: Type.Union([Type.Literal('blob'), Type.Literal('manifest')]),
+  mediaType: Type.Optional(Name),
+});
+export type Source = Static<typeof SourceSchema>;
+
+export const EnrollRequest = Type.Object({
+  tokenId: Type.String({ maxLength: 64 }),
+  peerId: PeerIdText,
+  /** the agent's libp2p public key, protobuf, base64url */
+  publicKey: Type.String({ maxLength: 512 }),
+  timestampMs: TimestampMs,
+  mac: Type.String({ maxLength: 64 }),
+  /** over enrolmentText, base64url */
+  signature: Type.String({ maxLength: 256 }),
+});
+export type EnrollRequest = Static<typeof EnrollRequest>;
+
+export const EnrollResponse = Type.Object({
+  fleetId: Type.String(),
+  /** Ed25519 public key, SPKI PEM: checks every membership of this fleet */
+  fleetKey: Type.String(),
+  membership: Type.String(),
+});
+export type EnrollResponse = Static<typeof EnrollResponse>;
+
+/** Sizes agreed on by both sides; told to the tracker so that a lease fits the agent. */
+export const SessionRequest = Type.Object({
+  peerId: PeerIdText,
+  nonce: Type.String({ minLength: 16, maxLength: 64 }),
+  timestampMs: TimestampMs,
+  /** over sessionText, base64url */
+  signature: Type.String({ maxLength: 256 }),
+  /** multiaddrs without the peer id, such as /ip4/10.0.0.7/tcp/5051 */
+  addresses: Type.Array(Type.String({ maxLength: 256 }), { maxItems: 16 }),
+  name: Name,
+  zone: Type.Optional(Name),
+  labels: Type.Record(Type.String({ maxLength: 63 }), Type.String({ maxLength: 255 })),
+  agentVersion: Type.String({ maxLength: 64 }),
+});
+export type SessionRequest = Static<typeof SessionRequest>;
+
+/** Agent -> tracker. `first`/`index` count chunks, `bytes` bytes. */
+export const AgentMessage = Type.Union([
+  /** After the session has opened: all finished blobs held; `complete` with the last part. Answers the restart window. */
+  Type.Object({ type: Type.Literal('inventory'), seeds: Type.Array(BlobKeySchema, { maxItems: 4096 }), complete: Type.Boolean() }),
+  /** Joins the swarm. `canRead`: this agent may read the blob at its origin; `window`: it keeps only these chunks. */
+  Type.Object({
+    type: Type.Literal('want'),
+    blob: BlobKeySchema,
+    source: Type.Optional(SourceSchema),
+    canRead: Type.Boolean(),
+    have: Ranges,
+    reading: Ranges,
+  }),
+  /** Chunks verified and servable since the last message. */
+  Type.Object({ type: Type.Literal('have'), blob: BlobKeySchema, ranges: Ranges }),
+  /** Chunks held no more (window moved on, evicted, found wrong). */
+  Type.Object({ type: Type.Literal('lost'), blob: BlobKeySchema, ranges: Ranges }),
+  /** Asks for `runs` more leases, within `within` where the agent keeps a window only. Replaces the last `need`. */
+  Type.Object({
+    type: Type.Literal('need'),
+    blob: BlobKeySchema,
+    runs: Type.Integer({ minimum: 0, maximum: 16 }),
+    /** bytes per second this agent gets from the origin, 0 if unknown */
+    originRate: Type.Number({ minimum: 0 }),
+    within: Type.Optional(IndexRangeSchema),
+  }),
+  /** No progress for 5 s: asks to read a chunk that somebody else may be reading. At most one per chunk is granted. */
+  Type.Object({ type: Type.Literal('hedge'), blob: BlobKeySchema, index: Index }),
+  Type.Object({ type: Type.Literal('progress'), leaseId: LeaseId, bytes: Type.Integer({ minimum: 0 }) }),
+  /** Chunks of a lease were read and hashed: `digests` from `first` on. Repeated as a run advances; late ones count. */
+  Type.Object({ type: Type.Literal('done'), leaseId: LeaseId, blob: BlobKeySchema, first: Index, digests: Digests }),
+  /** Gives back what is unread of a lease. */
+  Type.Object({
+    type: Type.Literal('release'),
+    leaseId: LeaseId,
+    reason: Type.Union([
+      Type.Literal('unneeded'),
+      Type.Literal('failed'),
+      Type.Literal('denied'),
+      Type.Literal('throttled'),
+      Type.Literal('no-ranges'),
+    ]),
+    retryAfterMs: Type.Optional(Type.Integer({ minimum: 0 })),
+  }),
+  /** The blob is finished, verified and kept: `signature` over chunkMapSigningBytes, base64url. */
+  Type.Object({ type: Type.Literal('seed'), blob: BlobKeySchema, signature: Type.String({ maxLength: 256 }) }),
+  /** Leaves the swarm; `kept` says whether the agent still serves what it announced. */
+  Type.Object({ type: Type.Literal('leave'), blob: BlobKeySchema, kept: Type.Boolean() }),
+  /** `peer` sent a chunk whose digest contradicts what was vouched for; both base64url, 32 bytes. */
+  Type.Object({ type: Type.Literal('conflict'), blob: BlobKeySchema, index: Index, peer: PeerIdText, heard: Type.String({ maxLength: 64 }), expected: Type.String({ maxLength: 64 }) }),
+  /** All chunks are here and match, yet the blob's digest does not: some voucher lied. */
+  Type.Object({ type: Type.Literal('mismatch'), blob: BlobKeySchema }),
+  /** `peer` sent bytes that contradict the digest that it sent with them. */
+  Type.Object({ type: Type.Literal('accuse'), blob: BlobKeySchema, index: Index, peer: PeerIdText }),
+  /** Every heartbeat interval, and more often while pulling: totals since the agent's start. */
+  Type.Object({
+    type: Type.Literal('stats'),
+    bytes: Type.Object({ peer: Type.Number(), origin: Type.Number(), store: Type.Number(), uploaded: Type.Number(), duplicate: Type.Number() }),
+    pulls: Type.Object({ active: Type.Integer(), done: Type.Integer(), failed: Type.Integer() }),
+    store: Type.Object({ bytes: Type.Number(), limit: Type.Number(), blobs: Type.Integer() }),
+  }),
+]);
+export type AgentMessage = Static<typeof AgentMessage>;
+
+export const MessageBatch = Type.Object({ messages: Type.Array(AgentMessage, { maxItems: 4096 }) });
+export type MessageBatch = Static<typeof MessageBatch>;
+
+export const PeerInfoSchema = Type.Object({ peerId: PeerIdText, addresses: Type.Array(Type.String()) });
+/** A peer to connect to: its id and multiaddrs; never a name (peers need none). */
+export type PeerInfo = Static<typeof PeerInfoSchema>;
+
+/** Tracker -> agent, one JSON line each. Unknown types are ignored, so that a newer tracker may say more. */
+export const TrackerEvent = Type.Union([
+  /** First on every stream. `key`: base64url, for messageMac. `membership` renews the agent's own. */
+  Type.Object({
+    type: Type.Literal('welcome'),
+    sessionId: Type.String(),
+    key: Type.String(),
+    epoch: Type.Integer(),
+    heartbeatMs: Type.Integer(),
+    fleetId: Type.String(),
+    fleetKey: Type.String(),
+    membership: Type.String(),
+  }),
+  /** Keeps the stream alive and proves it; every heartbeat interval. */
+  Type.Object({ type: Type.Literal('ping') }),
+  /** The standing mesh: whom to be connected to. Replaces the last one. */
+  Type.Object({ type: Type.Literal('mesh'), peers: Type.Array(PeerInfoSchema) }),
+  /** Peers that hold or fetch this blob, outside the mesh: connect to these as well. */
+  Type.Object({ type: Type.Literal('peers'), blob: BlobKeySchema, peers: Type.Array(PeerInfoSchema) }),
+  /** Permission to read chunks `first .. first+count-1` at the origin, for `deadlineMs` from now, extended by progress. */
+  Type.Object({
+    type: Type.Literal('grant'),
+    epoch: Type.Integer(),
+    leaseId: LeaseId,
+    blob: BlobKeySchema,
+    first: Index,
+    count: Index,
+    deadlineMs: Type.Integer(),
+    /** run: as usual. stream: the origin has no Range, read all. hedge: others may read it too. audit: read, report `done`, keep nothing. */
+    mode: Type.Union([Type.Literal('run'), Type.Literal('stream'), Type.Literal('hedge'), Type.Literal('audit')]),
+  }),
+  /** Give back what is unread of this lease after its first `keep` chunks. Answer with `release` or `done`. */
+  Type.Object({ type: Type.Literal('revoke'), leaseId: LeaseId, keep: Index }),
+  /** What `by` vouches for, from chunk `first` on. */
+  Type.Object({ type: Type.Literal('digests'), blob: BlobKeySchema, first: Index, digests: Digests, by: PeerIdText }),
+  /** These chunks were proven or suspected wrong: forget bytes and digests, fetch them again. */
+  Type.Object({ type: Type.Literal('invalid'), blob: BlobKeySchema, ranges: Ranges }),
+  /** Members that are expelled or in quarantine: no connection, no chunk. Replaces the last list. */
+  Type.Object({ type: Type.Literal('banned'), peers: Type.Array(PeerIdText) }),
+]);
+export type TrackerEvent = Static<typeof TrackerEvent>;
+export type Grant = Extract<TrackerEvent, { type: 'grant' }>;
+
+/** Asked while the origin is unreachable: what does the fleet know of this digest in this repository? */
+export const LocateRequest = Type.Object({ origin: Name, repository: Name, digest: DigestText });
+export type LocateRequest = Static<typeof LocateRequest>;
+export const LocateResponse = Type.Object({
+  /** absent: nobody has read this digest in this repository */
+  found: Type.Optional(Type.Object({ size: Type.Integer(), kind: Type.Union([Type.Literal('blob'), Type.Literal('manifest')]), mediaType: Type.Optional(Name) })),
+});
+export type LocateResponse = Static<typeof LocateResponse>;
+
+/** Problem details (RFC 9457) of every refused request. `code` is stable; the table is in the tracker's errors.ts. */
+export interface Problem {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly code: string;
+  readonly detail: string;
+}
+
+export const SEQUENCE_HEADER = 'flotilla-sequence';
+export const MAC_HEADER = 'flotilla-mac';
+
+/** What an agent signs with its libp2p key to open a session. */
+export function sessionText(peerId: string, nonce: string, timestampMs: number): string {
+  return `flotilla-session/1\n${peerId}\n${nonce}\n${timestampMs}`;
+}
+
+/** base64url HMAC-SHA256 of one posted body; `sequence` rises by one with each post of a session, from 1. */
+export function messageMac(key: Uint8Array, sessionId: string, sequence: number, body: string): string {
+  const bodyHash = createHash('sha256').update(body).digest('hex');
+  return createHmac('sha256', key).update(`flotilla-message/1\n${sessionId}\n${sequence}\n${bodyHash}`).digest('base64url');
+}
+
+/** Concatenated chunk digests as one base64url string. */
+export function packDigests(digests: readonly Uint8Array[]): string {
+  return Buffer.concat(digests).toString('base64url');
+}
+
+/** @throws RangeError when the text is no whole number of 32-byte digests */
+export function unpackDigests(text: string): Uint8Array[] {
+  const bytes = Buffer.from(text, 'base64url');
+  if (bytes.length % 32 !== 0) throw new RangeError(`${bytes.length} bytes are no chunk digests`);
+  return Array.from({ length: bytes.length / 32 }, (_, i) => bytes.subarray(i * 32, i * 32 + 32));
+}
