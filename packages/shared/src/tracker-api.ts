@@ -11,6 +11,20 @@ export const API_PREFIX = '/api/v1';
 /** Batches larger than this are refused with 413; an agent splits before it. */
 export const MAX_BATCH_BYTES = 1024 * 1024;
 
+/** Where the agent's requests go. A route with a session in it carries SEQUENCE_HEADER and MAC_HEADER. */
+export const ROUTES = {
+  /** GET: the tracker's CA certificate as PEM, text/plain; fetched unverified and compared with the pin. 404: no CA of its own. */
+  ca: `${API_PREFIX}/ca`,
+  /** POST EnrollRequest -> EnrollResponse */
+  enroll: `${API_PREFIX}/enroll`,
+  /** POST SessionRequest -> the stream of events, application/x-ndjson */
+  session: `${API_PREFIX}/session`,
+  /** POST MessageBatch -> 204. 401: wrong MAC; 404: no such session; 409: wrong sequence. After each the agent opens a new session. */
+  messages: (sessionId: string): string => `${API_PREFIX}/session/${encodeURIComponent(sessionId)}/messages`,
+  /** POST LocateRequest -> LocateResponse. It only reads, so its sequence is always 0 and no other post waits for it. */
+  locate: (sessionId: string): string => `${API_PREFIX}/session/${encodeURIComponent(sessionId)}/locate`,
+} as const;
+
 const PeerIdText = Type.String({ minLength: 10, maxLength: 128 });
 const DigestText = Type.String({ pattern: '^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$' });
 const Name = Type.String({ maxLength: 255 });
