@@ -14,7 +14,7 @@ export interface Membership {
 
 /** Why a membership was not accepted. */
 export class MembershipError extends Error {
-  readonly code: 'MEMBERSHIP_MALFORMED' | 'MEMBERSHIP_FORGED' | 'MEMBERSHIP_EXPIRED' | 'MEMBERSHIP_FOREIGN';
+  readonly code: 'MEMBERSHIP_MALFORMED' | 'MEMBERSHIP_FORGED' | 'MEMBERSHIP_EXPIRED' | 'MEMBERSHIP_FOREIGN' | 'MEMBERSHIP_BANNED' | 'MEMBERSHIP_UNKNOWN';
   constructor(code: MembershipError['code'], message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'MembershipError';

@@ -177,6 +177,14 @@ export type Lease = Pick<Grant, 'leaseId' | 'first' | 'count' | 'deadlineMs' | '
 
 export type ReleaseReason = 'unneeded' | 'failed' | 'denied' | 'throttled' | 'no-ranges';
 
+/** Who else trades this blob now: what the rules without a tracker decide by (SwarmHandle answers it). */
+export interface LeaseRoster {
+  /** Ids of the live peers in the blob's swarm. */
+  readonly peers: readonly string[];
+  heldByPeer(index: number): boolean;
+  readByPeer(index: number): boolean;
+}
+
 /** A Download as the coordinator sees it. */
 export interface LeaseMember {
   readonly key: BlobKey;
@@ -192,6 +200,8 @@ export interface LeaseMember {
   peers(peers: readonly PeerInfo[]): void;
   /** The tracker came or went. While it is away leases follow the rules without a tracker. */
   trackerChanged(connected: boolean): void;
+  /** Absent: it has no peers, and without a tracker it reads alone. */
+  roster?(): LeaseRoster;
 }
 
 /** Reports of one Download. All are fire-and-forget: queued in order, sent in batches, dropped with the tracker. */
