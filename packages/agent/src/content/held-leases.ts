@@ -1,0 +1,239 @@
+// The leases that this host holds on one blob: one run being read, one spare, and what was asked for besides.
+// Reads the runs from the origin and reports them; what a chunk means is the Download's business.
+
+import type { IndexRange } from '@flotilla/shared/bitfield';
+import { chunkBounds, type BlobKey } from '@flotilla/shared/chunk-map';
+import { toAgentError, type AgentError } from '../errors.ts';
+import { NoRangesError, readOriginRun } from './origin-run.ts';
+import type { Lease, LeaseHandle, Origin, ReleaseReason, Source } from './ports.ts';
+
+/** One run being read and one spare, so that the next run's round trip is hidden (docs/decisions). */
+const WANTED_RUNS = 2;
+/** Chunks that may be hashed and written while the socket is read on. */
+const PIPELINE_CHUNKS = 4;
+const PROGRESS_INTERVAL_MS = 250;
+
+interface HeldLease {
+  readonly lease: Lease;
+  readonly abort: AbortController;
+  /** Chunks of the lease that are still ours; shrinks when revoked. */
+  count: number;
+  reading: boolean;
+  bytesLeft: number;
+  /** Chunks up to this one were handed on. */
+  next: number;
+  progressAtMs: number;
+  progressBytes: number;
+}
+
+export interface HeldLeasesComponents {
+  readonly origin: Origin;
+  readonly handle: () => LeaseHandle;
+  readonly now: () => number;
+  /** A whole chunk, unverified. Resolves once it was dealt with. */
+  onChunk(lease: Lease, index: number, bytes: Uint8Array): Promise<void>;
+  /** A run failed and was given back. */
+  onFailure(error: AgentError): void;
+  /** What is read or held has changed. */
+  onChange(): void;
+  has(index: number): boolean;
+}
+
+export class HeldLeases {
+  readonly #key: BlobKey;
+  readonly #source: Source;
+  readonly #with: HeldLeasesComponents;
+  readonly #held = new Map<string, HeldLease>();
+  readonly #running = new Set<Promise<void>>();
+  #originRate = 0;
+
+  constructor(key: BlobKey, source: Source, components: HeldLeasesComponents) {
+    this.#key = key;
+    this.#source = source;
+    this.#with = components;
+  }
+
+  /** Bytes per second that this host last got from the origin; 0: not known yet. */
+  get originRate(): number {
+    return this.#originRate;
+  }
+
+  /** How many more runs should be asked for. */
+  get wanted(): number {
+    let runs = 0;
+    for (const held of this.#held.values()) if (isRun(held.lease)) runs++;
+    return Math.max(0, WANTED_RUNS - runs);
+  }
+
+  get idle(): boolean {
+    return this.#held.size === 0;
+  }
+
+  /** Whether this chunk is being or will be read under a lease of this host. */
+  covers(index: number): boolean {
+    for (const held of this.#held.values()) {
+      if (held.lease.mode === 'audit') continue;
+      if (held.lease.mode === 'stream') return true;
+      if (index >= held.next && index < held.lease.first + held.count) return true;
+    }
+    return false;
+  }
+
+  reading(): IndexRange[] {
+    return [...this.#held.values()]
+      .filter((held) => held.lease.mode !== 'audit' && held.lease.first + held.count > held.next)
+      .map((held) => [held.next, held.lease.first + held.count - held.next]);
+  }
+
+  add(lease: Lease): void {
+    this.#held.set(lease.leaseId, {
+      lease,
+      abort: new AbortController(),
+      count: lease.count,
+      reading: false,
+      bytesLeft: this.#bytes(lease.first, lease.count),
+      next: lease.first,
+      progressAtMs: this.#with.now(),
+      progressBytes: 0,
+    });
+    this.#startNext();
+    this.#with.onChange();
+  }
+
+  /** Keeps the first `keep` chunks; what is already read beyond them still counts. */
+  revoke(leaseId: string, keep: number): void {
+    const held = this.#held.get(leaseId);
+    if (held === undefined) return;
+    held.count = Math.min(held.count, Math.max(keep, held.next - held.lease.first));
+    if (!held.reading && held.count === 0) this.#end(held, 'unneeded');
+    this.#with.onChange();
+  }
+
+  /** Gives back spares, because nobody here reads on; a run being read is finished. */
+  releaseSpares(): void {
+    for (const held of this.#held.values()) if (!held.reading) this.#end(held, 'unneeded');
+  }
+
+  /** Stops everything at once and gives it back. */
+  async close(reason: ReleaseReason): Promise<void> {
+    for (const held of this.#held.values()) {
+      held.abort.abort(new Error('lease given back'));
+      if (!held.reading) this.#end(held, reason);
+    }
+    await Promise.all(this.#running);
+  }
+
+  #startNext(): void {
+    for (const held of this.#held.values()) {
+      if (held.reading || (isRun(held.lease) && this.#busy())) continue;
+      held.reading = true;
+      const run = this.#read(held).finally(() => this.#running.delete(run));
+      this.#running.add(run);
+    }
+  }
+
+  /** A run with more than its last chunk to come keeps the spare waiting: two at once would slow both. */
+  #busy(): boolean {
+    const lastChunkBytes = this.#bytes(0, 1);
+    for (const held of this.#held.values()) {
+      if (held.reading && isRun(held.lease) && held.bytesLeft > lastChunkBytes) return true;
+    }
+    return false;
+  }
+
+  async #read(held: HeldLease): Promise<void> {
+    const { lease, abort } = held;
+    const inWork: Promise<void>[] = [];
+    const startedMs = this.#with.now();
+    let bytes = 0;
+    try {
+      if (lease.mode !== 'audit') this.#skipHeld(held);
+      if (held.count > held.next - lease.first) {
+        const run = { first: held.next, count: held.count - (held.next - lease.first), whole: lease.mode === 'stream' };
+        const onBytes = (n: number): void => {
+          bytes += n;
+          this.#progress(held, n);
+        };
+        for await (const chunk of readOriginRun(this.#with.origin, this.#source, this.#key, run, onBytes, abort.signal)) {
+          held.next = Math.max(held.next, chunk.index + 1);
+          inWork.push(this.#with.onChunk(lease, chunk.index, chunk.bytes));
+          if (inWork.length >= PIPELINE_CHUNKS) await inWork.shift();
+          if (lease.mode !== 'stream' && held.next >= lease.first + held.count) break;
+        }
+      }
+      await Promise.all(inWork);
+      this.#measure(bytes, this.#with.now() - startedMs);
+      this.#end(held, 'unneeded');
+    } catch (error) {
+      await Promise.allSettled(inWork);
+      this.#fail(held, error);
+    }
+  }
+
+  #fail(held: HeldLease, error: unknown): void {
+    if (held.abort.signal.aborted) {
+      this.#end(held, 'unneeded');
+      return;
+    }
+    if (error instanceof NoRangesError) {
+      this.#end(held, 'no-ranges');
+      return;
+    }
+    const failure = toAgentError(error);
+    this.#end(held, releaseReason(failure), failure.retryAfterMs);
+    this.#with.onFailure(failure);
+  }
+
+  #skipHeld(held: HeldLease): void {
+    while (held.next < held.lease.first + held.count && this.#with.has(held.next)) held.next++;
+    held.bytesLeft = this.#bytes(held.next, held.lease.first + held.count - held.next);
+  }
+
+  #progress(held: HeldLease, bytes: number): void {
+    held.bytesLeft -= bytes;
+    held.progressBytes += bytes;
+    const now = this.#with.now();
+    if (now - held.progressAtMs >= PROGRESS_INTERVAL_MS) {
+      held.progressAtMs = now;
+      this.#with.handle().progress(held.lease.leaseId, held.progressBytes);
+    }
+    this.#startNext();
+  }
+
+  #measure(bytes: number, ms: number): void {
+    if (bytes === 0) return;
+    const rate = (bytes * 1000) / Math.max(1, ms);
+    this.#originRate = this.#originRate === 0 ? rate : this.#originRate * 0.7 + rate * 0.3;
+  }
+
+  #end(held: HeldLease, reason: ReleaseReason, retryAfterMs?: number): void {
+    if (!this.#held.delete(held.lease.leaseId)) return;
+    this.#with.handle().release(held.lease.leaseId, reason, retryAfterMs);
+    this.#startNext();
+    this.#with.onChange();
+  }
+
+  #bytes(first: number, count: number): number {
+    if (count <= 0) return 0;
+    return chunkBounds(this.#key.size, first + count - 1).end - chunkBounds(this.#key.size, first).start;
+  }
+}
+
+function isRun(lease: Lease): boolean {
+  return lease.mode === 'run' || lease.mode === 'stream';
+}
+
+function releaseReason(error: AgentError): ReleaseReason {
+  switch (error.code) {
+    case 'ORIGIN_THROTTLED':
+      return 'throttled';
+    case 'BLOB_UNKNOWN':
+    case 'MANIFEST_UNKNOWN':
+    case 'ORIGIN_UNAUTHORIZED':
+    case 'ORIGIN_DENIED':
+    case 'ORIGIN_FORBIDDEN':
+      return 'denied';
+    default:
+      return 'failed';
+  }
+}

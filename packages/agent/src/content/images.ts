@@ -1,0 +1,168 @@
+// Images as the local endpoint serves them: which digest a tag is, whether it may be served, how large a blob is.
+// The rules are the design's promises 6 and 7: a tag is resolved only at the origin; a digest is served only where the
+// origin has answered for it in that repository. While the origin is unreachable, what was known before still holds.
+
+import type { Digest } from '@flotilla/shared/digest';
+import { formatReference, type Reference } from '@flotilla/shared/reference';
+import type { Fact, Rights } from '../access/rights.ts';
+import { AgentError, toAgentError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import type { DownloadInit } from './download.ts';
+import type { Downloads } from './downloads.ts';
+import { MAX_MANIFEST_BYTES, parseManifest } from './manifest.ts';
+import type { Content, Coordinator, Descriptor, Origin, Repository, ServedBlob, ServedManifest } from './ports.ts';
+import type { Prefetch } from './prefetch.ts';
+
+/** Digests are not asked about at an origin that has just been found unreachable, where something is known of them. */
+const DOWN_MS = 10_000;
+const ACCEPT_ANY = [
+  'application/vnd.oci.image.index.v1+json',
+  'application/vnd.oci.image.manifest.v1+json',
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+  'application/vnd.docker.distribution.manifest.v2+json',
+  '*/*',
+];
+
+export interface ImagesComponents {
+  readonly origin: Origin;
+  readonly downloads: Downloads;
+  readonly rights: Rights;
+  readonly coordinator: Coordinator;
+  readonly prefetch: Prefetch;
+  readonly log: Logger;
+  readonly fallback: (kind: string) => void;
+  readonly now: () => number;
+}
+
+export class Images implements Content {
+  readonly #with: ImagesComponents;
+  readonly #downSinceMs = new Map<string, number>();
+
+  constructor(components: ImagesComponents) {
+    this.#with = components;
+  }
+
+  async manifest(repository: Repository, reference: Reference, accept: readonly string[], signal: AbortSignal): Promise<ServedManifest> {
+    const { descriptor, stale } =
+      'tag' in reference
+        ? await this.#resolve(repository, reference.tag, accept, signal)
+        : { descriptor: await this.#known(repository, reference.digest, 'manifest', signal), stale: false };
+    if (descriptor.size > MAX_MANIFEST_BYTES) {
+      throw new AgentError('MANIFEST_TOO_LARGE', `the manifest has ${descriptor.size} bytes`, { detail: { ...repository, reference: formatReference(reference) } });
+    }
+    return { descriptor, stale, bytes: (readSignal) => this.#manifestBytes(repository, descriptor, readSignal) };
+  }
+
+  async blob(repository: Repository, digest: Digest, signal: AbortSignal): Promise<ServedBlob> {
+    const fact = await this.#known(repository, digest, 'blob', signal);
+    const served = this.#with.downloads.served({ digest, size: fact.size }, downloadInit(repository, fact));
+    return {
+      key: served.key,
+      open: async (range, readSignal) => {
+        const closed = this.#with.prefetch.opened(digest);
+        readSignal.addEventListener('abort', closed, { once: true });
+        try {
+          return whenDone(await served.open(range, readSignal), closed);
+        } catch (error) {
+          closed();
+          throw error;
+        }
+      },
+    };
+  }
+
+  async #resolve(repository: Repository, tag: string, accept: readonly string[], signal: AbortSignal): Promise<{ descriptor: Descriptor; stale: boolean }> {
+    const { origin, rights } = this.#with;
+    try {
+      const descriptor = await origin.resolve(repository, tag, accept.length > 0 ? accept : ACCEPT_ANY, signal);
+      await rights.resolved(repository, tag, descriptor);
+      return { descriptor, stale: false };
+    } catch (error) {
+      const failure = toAgentError(error);
+      if (failure.code === 'MANIFEST_UNKNOWN') await rights.forgetTag(repository, tag);
+      if (!isDown(failure)) throw failure;
+      const last = await rights.lastResolution(repository, tag);
+      if (last === undefined) throw failure;
+      this.#with.fallback('stale-tag');
+      this.#with.log.warn({ ...repository, tag, digest: last.digest, code: failure.code }, 'origin does not answer: serving the last resolution');
+      return { descriptor: last, stale: true };
+    }
+  }
+
+  /** Size and type of a digest that may be served from this repository. */
+  async #known(repository: Repository, digest: Digest, kind: Fact['kind'], signal: AbortSignal): Promise<Fact> {
+    const { rights } = this.#with;
+    const known = await rights.lookup(repository, digest);
+    const same = known !== undefined && known.fact.kind === kind ? known : undefined;
+    if (same !== undefined && (same.fresh || this.#isDown(repository))) return same.fact;
+    try {
+      const fact = await this.#ask(repository, digest, kind, signal);
+      this.#downSinceMs.delete(repository.origin);
+      await rights.confirm(repository, fact);
+      return fact;
+    } catch (error) {
+      const failure = toAgentError(error);
+      if (failure.code === 'BLOB_UNKNOWN' || failure.code === 'MANIFEST_UNKNOWN') await rights.forget(repository, digest);
+      if (!isDown(failure)) throw failure;
+      this.#downSinceMs.set(repository.origin, this.#with.now());
+      this.#with.fallback('origin-down');
+      return same?.fact ?? (await this.#locate(repository, digest, kind, failure, signal));
+    }
+  }
+
+  async #ask(repository: Repository, digest: Digest, kind: Fact['kind'], signal: AbortSignal): Promise<Fact> {
+    if (kind === 'blob') {
+      const { size } = await this.#with.origin.stat(repository, digest, signal);
+      return { digest, size, mediaType: 'application/octet-stream', kind };
+    }
+    const { size, mediaType } = await this.#with.origin.resolve(repository, digest, ACCEPT_ANY, signal);
+    return { digest, size, mediaType, kind };
+  }
+
+  /** The origin is down and nothing is known here: has anybody in the fleet read it in this repository? */
+  async #locate(repository: Repository, digest: Digest, kind: Fact['kind'], failure: AgentError, signal: AbortSignal): Promise<Fact> {
+    const found = await this.#with.coordinator.locate(repository, digest, signal).catch((error: unknown) => {
+      this.#with.log.warn({ digest, err: error }, 'the tracker could not be asked');
+      return undefined;
+    });
+    if (found === undefined || found.kind !== kind) {
+      throw new AgentError('ACCESS_UNDECIDED', `${repository.origin} does not answer, and ${digest} is not known in ${repository.repository}`, { cause: failure, detail: { origin: failure.code } });
+    }
+    return { digest, size: found.size, mediaType: found.mediaType ?? 'application/octet-stream', kind };
+  }
+
+  async #manifestBytes(repository: Repository, descriptor: Descriptor, signal: AbortSignal): Promise<Uint8Array> {
+    const { digest, size, mediaType } = descriptor;
+    const served = this.#with.downloads.served({ digest, size }, downloadInit(repository, { mediaType, kind: 'manifest' }));
+    const parts: Uint8Array[] = [];
+    for await (const part of await served.open({ start: 0, end: size }, signal)) parts.push(part);
+    const bytes = Buffer.concat(parts);
+    const { references } = parseManifest(bytes, mediaType);
+    await this.#with.rights.imply(repository, references);
+    this.#with.prefetch.remember(repository, digest, references);
+    return bytes;
+  }
+
+  #isDown({ origin }: Repository): boolean {
+    const since = this.#downSinceMs.get(origin);
+    return since !== undefined && this.#with.now() - since < DOWN_MS;
+  }
+}
+
+/** How a blob or manifest of this repository is downloaded. */
+export function downloadInit({ origin, repository }: Repository, { kind, mediaType }: Pick<Fact, 'kind' | 'mediaType'>): DownloadInit {
+  return { source: { origin, repository, kind, mediaType }, canRead: true, mediaType };
+}
+
+/** Whether the origin gave no answer, rather than one that we do not like. */
+function isDown(error: AgentError): boolean {
+  return error.row.fault === 'origin' && error.row.retryable && error.code !== 'ORIGIN_LENGTH' && error.code !== 'DIGEST_MISMATCH';
+}
+
+async function* whenDone(source: AsyncIterable<Uint8Array>, done: () => void): AsyncGenerator<Uint8Array> {
+  try {
+    yield* source;
+  } finally {
+    done();
+  }
+}
