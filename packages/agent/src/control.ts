@@ -1,0 +1,100 @@
+// The control socket DIR/agent.sock: what the commands of the CLI ask of a running agent. Who may open the file (0660) may ask;
+// image names are told here, unlike on the admin port.
+
+import { chmod, mkdir, unlink } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { dirname, join } from 'node:path';
+import fastify from 'fastify';
+import type { DownloadStatus } from './content/download.ts';
+import type { Store } from './content/ports.ts';
+import { AgentError, type ErrorCode } from './errors.ts';
+import type { SocketAddress } from './listen.ts';
+import type { ByteTotals } from './metrics.ts';
+
+const SOCKET_MODE = 0o660;
+/** sun_path of Linux, less its final zero. */
+const MAX_SOCKET_PATH_BYTES = 107;
+
+/** The answer to GET /status. */
+export interface AgentStatus {
+  readonly version: string;
+  readonly name: string;
+  readonly zone?: string | undefined;
+  readonly pid: number;
+  /** ISO 8601 */
+  readonly startedAt: string;
+  readonly state: 'starting' | 'ready' | 'draining';
+  readonly addresses: { readonly registry: SocketAddress; readonly peers?: SocketAddress | undefined; readonly admin: SocketAddress };
+  readonly peerId?: string | undefined;
+  readonly tracker: TrackerStatus;
+  readonly peers: { readonly connected: number };
+  readonly store: ReturnType<Store['usage']>;
+  /** Since the start. */
+  readonly bytes: ByteTotals;
+  readonly downloads: readonly DownloadStatus[];
+}
+
+export interface TrackerStatus {
+  /** none: no tracker is configured. */
+  readonly state: 'none' | 'connecting' | 'connected' | 'lost';
+  readonly url?: string | undefined;
+  readonly lastError?: { readonly code: ErrorCode; readonly message: string } | undefined;
+}
+
+export interface Control {
+  readonly path: string;
+  close(): Promise<void>;
+}
+
+export function controlSocketPath(dataDir: string): string {
+  return join(dataDir, 'agent.sock');
+}
+
+/**
+ * Listens on the control socket. A file left over by a killed agent is replaced; one that answers is not.
+ * @throws AgentError STORE_LOCKED when another agent answers, CONFIG_INVALID when the path is too long
+ */
+export async function startControl(dataDir: string, status: () => Promise<AgentStatus>): Promise<Control> {
+  const path = controlSocketPath(dataDir);
+  if (Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES) {
+    throw new AgentError('CONFIG_INVALID', `--data ${dataDir} is too long: the control socket's path may have ${MAX_SOCKET_PATH_BYTES} bytes`);
+  }
+  await mkdir(dirname(path), { recursive: true, mode: 0o750 });
+  await removeStale(path);
+  const app = fastify({ logger: false, forceCloseConnections: true, return503OnClosing: false });
+  app.get('/status', async () => status());
+  try {
+    await app.listen({ path });
+  } catch (error) {
+    throw new AgentError('STORE_LOCKED', `the control socket ${path} cannot be opened`, { cause: error });
+  }
+  await chmod(path, SOCKET_MODE);
+  return { path, close: () => app.close() };
+}
+
+async function removeStale(path: string): Promise<void> {
+  switch (await probe(path)) {
+    case 'answers':
+      throw new AgentError('STORE_LOCKED', `an agent already runs with this data folder (${path} answers)`);
+    case 'stale':
+      await unlink(path);
+      break;
+    case 'absent':
+  }
+}
+
+/** Whether somebody listens. @throws AgentError STORE_LOCKED when that cannot be told */
+function probe(path: string): Promise<'answers' | 'stale' | 'absent'> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve('answers');
+    });
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') resolve('absent');
+      else if (error.code === 'ECONNREFUSED') resolve('stale');
+      else reject(new AgentError('STORE_LOCKED', `the control socket ${path} cannot be asked`, { cause: error }));
+    });
+  });
+}

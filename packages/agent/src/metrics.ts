@@ -1,0 +1,185 @@
+// What the agent counts, for Prometheus and for /status. Each part is handed its own small face.
+//
+// Names are an interface that dashboards and alerts stand on: changed only with a line in the changelog.
+// Invariant: labels take few values (kinds, codes, status classes), never an image, digest, peer or origin.
+
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { Store } from './content/ports.ts';
+import type { ErrorCode } from './errors.ts';
+
+/** What the local endpoint reports. */
+export interface RegistryMetrics {
+  /** One finished request; `aborted`: the client left before the end. */
+  request(route: string, status: number | 'aborted', ms: number): void;
+  error(code: ErrorCode): void;
+}
+
+/** What downloads report: verified bytes by the source that delivered them. */
+export interface ContentMetrics {
+  bytes(source: 'peer' | 'origin' | 'duplicate', bytes: number): void;
+  /** Bytes read from a finished blob on disk for a local client. */
+  stored(bytes: number): void;
+  /** Something out of the ordinary that kept a pull going. */
+  fallback(kind: string): void;
+}
+
+/** What the registry client reports. */
+export interface OriginMetrics {
+  request(kind: string, status: number | 'error', ms: number): void;
+  /** Payload bytes of blobs and manifests off the origin's wire. */
+  bytes(bytes: number): void;
+}
+
+/** What the exchange with peers reports. */
+export interface SwarmMetrics {
+  uploaded(bytes: number): void;
+  /** A chunk that was not kept (`forged`, `conflict`), a peer `banned`, a request put off (`busy`), and the like. */
+  event(kind: string): void;
+}
+
+export interface ByteTotals {
+  readonly peer: number;
+  readonly origin: number;
+  readonly store: number;
+  readonly uploaded: number;
+  readonly duplicate: number;
+}
+
+/** What is read when somebody asks. */
+export interface MetricSources {
+  readonly storeUsage: () => ReturnType<Store['usage']>;
+  readonly peersConnected: () => number;
+  readonly trackerConnected: () => boolean;
+  readonly downloadsActive: () => number;
+}
+
+export interface Metrics {
+  readonly registry: RegistryMetrics;
+  readonly content: ContentMetrics;
+  readonly origin: OriginMetrics;
+  readonly swarm: SwarmMetrics;
+  /** A typed failure outside a request. */
+  error(code: ErrorCode): void;
+  /** Since the agent's start. */
+  totals(): ByteTotals;
+  /** Gauges are read from these from now on. Once. */
+  observe(sources: MetricSources): void;
+  readonly contentType: string;
+  /** Everything in Prometheus' text format. */
+  text(): Promise<string>;
+}
+
+/** More values of one label than this are counted as `other`: a bound that a new caller cannot break by accident. */
+const MAX_LABEL_VALUES = 32;
+const REQUEST_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120, 600];
+const ORIGIN_SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+/** @param defaults also collect the metrics of the process itself */
+export function createMetrics({ defaults = true }: { readonly defaults?: boolean } = {}): Metrics {
+  const register = new Registry();
+  const registers = [register];
+  if (defaults) collectDefaultMetrics({ register });
+  const counter = <T extends string>(name: string, help: string, labelNames: readonly T[] = []): Counter<T> =>
+    new Counter({ name, help, labelNames, registers });
+
+  const blobBytes = counter('flotilla_blob_bytes_total', 'Verified blob bytes by where they came from.', ['source']);
+  const originBytes = counter('flotilla_origin_bytes_total', 'Payload bytes read from origins.');
+  const duplicateBytes = counter('flotilla_duplicate_bytes_total', 'Blob bytes that arrived twice.');
+  const uploadedBytes = counter('flotilla_uploaded_bytes_total', 'Blob bytes sent to peers.');
+  const requests = counter('flotilla_requests_total', 'Requests at the local endpoint.', ['route', 'status']);
+  const requestSeconds = new Histogram({
+    name: 'flotilla_request_seconds',
+    help: 'Time from a request to the end of its reply.',
+    labelNames: ['route'],
+    buckets: REQUEST_SECONDS,
+    registers,
+  });
+  const originRequests = counter('flotilla_origin_requests_total', 'Requests to origins.', ['kind', 'status']);
+  const originSeconds = new Histogram({
+    name: 'flotilla_origin_request_seconds',
+    help: 'Time from a request to the headers of the answer.',
+    labelNames: ['kind'],
+    buckets: ORIGIN_SECONDS,
+    registers,
+  });
+  const fallbacks = counter('flotilla_fallbacks_total', 'Times that a pull went on by other means than the usual.', ['kind']);
+  const errors = counter('flotilla_errors_total', 'Failures by code (docs/errors.md).', ['code']);
+  const swarmEvents = counter('flotilla_swarm_events_total', 'What happened in the exchange with peers.', ['kind']);
+
+  const fallbackKind = boundedLabel();
+  const originKind = boundedLabel();
+  const swarmKind = boundedLabel();
+  const routeKind = boundedLabel();
+  const totals = { peer: 0, origin: 0, store: 0, uploaded: 0, duplicate: 0 };
+  for (const source of ['peer', 'origin', 'store'] as const) blobBytes.inc({ source }, 0);
+
+  const error = (code: ErrorCode): void => errors.inc({ code });
+  return {
+    registry: {
+      error,
+      request(route, status, ms) {
+        requests.inc({ route: routeKind(route), status: statusClass(status) });
+        requestSeconds.observe({ route: routeKind(route) }, ms / 1000);
+      },
+    },
+    content: {
+      bytes(source, bytes) {
+        totals[source] += bytes;
+        if (source === 'duplicate') duplicateBytes.inc(bytes);
+        else blobBytes.inc({ source }, bytes);
+      },
+      stored(bytes) {
+        totals.store += bytes;
+        blobBytes.inc({ source: 'store' }, bytes);
+      },
+      fallback: (kind) => fallbacks.inc({ kind: fallbackKind(kind) }),
+    },
+    origin: {
+      request(kind, status, ms) {
+        originRequests.inc({ kind: originKind(kind), status: statusClass(status) });
+        originSeconds.observe({ kind: originKind(kind) }, ms / 1000);
+      },
+      bytes: (bytes) => originBytes.inc(bytes),
+    },
+    swarm: {
+      uploaded(bytes) {
+        totals.uploaded += bytes;
+        uploadedBytes.inc(bytes);
+      },
+      event: (kind) => swarmEvents.inc({ kind: swarmKind(kind) }),
+    },
+    error,
+    totals: () => ({ ...totals }),
+    observe: (sources) => addGauges(register, sources),
+    contentType: register.contentType,
+    text: () => register.metrics(),
+  };
+}
+
+function addGauges(register: Registry, sources: MetricSources): void {
+  const gauge = (name: string, help: string, read: () => number): void => {
+    const made: Gauge = new Gauge({ name, help, registers: [], collect: () => made.set(read()) });
+    register.registerMetric(made);
+  };
+  gauge('flotilla_peers_connected', 'Peers connected now.', sources.peersConnected);
+  gauge('flotilla_tracker_connected', '1 while the tracker is connected.', () => Number(sources.trackerConnected()));
+  gauge('flotilla_downloads_active', 'Blobs being downloaded now.', sources.downloadsActive);
+  gauge('flotilla_store_bytes', 'Bytes in the store.', () => sources.storeUsage().bytes);
+  gauge('flotilla_store_limit_bytes', 'Bytes that the store may use.', () => sources.storeUsage().limitBytes);
+  gauge('flotilla_store_free_bytes', 'Free bytes of the file system of the data folder.', () => sources.storeUsage().freeBytes);
+  gauge('flotilla_store_blobs', 'Finished blobs in the store.', () => sources.storeUsage().blobs);
+}
+
+function statusClass(status: number | 'aborted' | 'error'): string {
+  return typeof status === 'number' ? `${Math.floor(status / 100)}xx` : status;
+}
+
+function boundedLabel(): (value: string) => string {
+  const known = new Set<string>();
+  return (value) => {
+    if (known.has(value)) return value;
+    if (known.size >= MAX_LABEL_VALUES) return 'other';
+    known.add(value);
+    return value;
+  };
+}

@@ -1,0 +1,92 @@
+// One request from its first byte to its log line.
+//
+//   request ── refused method ──> 405
+//      │────── bad URL ─────────> 400, 404
+//      │────── Content ─────────> 4xx, 503 (rows of errors.ts)
+//      │────── headers sent ────> 200, 206, 304, 416
+//      └────── error after that > the connection is cut: a client never sees a clean end of wrong bytes
+//
+// The handlers fill in what they learn; `finish` logs and counts it once, whatever happened.
+
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { formatReference } from '@flotilla/shared/reference';
+import type { Repository } from '../content/ports.ts';
+import { toAgentError, type ErrorCode } from '../errors.ts';
+import { errorFields, type Logger } from '../log.ts';
+import type { RegistryMetrics } from '../metrics.ts';
+import type { Target, TargetKind } from './route.ts';
+
+export class Call {
+  readonly raw: ServerResponse;
+  readonly method: string;
+  /** Aborted when the client goes away before its reply is complete. */
+  readonly signal: AbortSignal;
+  readonly #abort = new AbortController();
+  readonly #startedMs: number;
+  readonly #nowMs: () => number;
+  target: Target | undefined;
+  repository: Repository | undefined;
+  /** Body bytes handed to the socket. */
+  bytes = 0;
+  #code: ErrorCode | undefined;
+  #cause: unknown;
+
+  constructor(request: IncomingMessage, raw: ServerResponse, nowMs: () => number) {
+    this.raw = raw;
+    this.method = request.method ?? '';
+    this.signal = this.#abort.signal;
+    this.#nowMs = nowMs;
+    this.#startedMs = nowMs();
+    raw.once('close', () => {
+      if (!raw.writableFinished) this.#abort.abort();
+    });
+  }
+
+  get kind(): TargetKind | 'unknown' {
+    return this.target?.kind ?? 'unknown';
+  }
+
+  /** Whether the client left first: what fails after that is no fault of ours. */
+  get abandoned(): boolean {
+    return this.signal.aborted && this.#code === undefined;
+  }
+
+  /** Remembers the failure for the log line. The first one counts. */
+  failed(error: unknown): void {
+    if (this.signal.aborted || this.#code !== undefined) return;
+    this.#code = toAgentError(error).code;
+    this.#cause = error;
+  }
+
+  /** Called once, when the reply is out or the connection gone. */
+  finish(log: Logger, metrics: RegistryMetrics): void {
+    const ms = this.#nowMs() - this.#startedMs;
+    const status = this.raw.statusCode;
+    metrics.request(this.kind, this.abandoned ? 'aborted' : status, ms);
+    if (this.#code !== undefined) metrics.error(this.#code);
+    const fields = {
+      method: this.method,
+      ...this.#target(),
+      ...(this.raw.headersSent && { status }),
+      bytes: this.bytes,
+      ms: Math.round(ms * 10) / 10,
+      ...(this.abandoned && { aborted: true }),
+      ...(this.#code !== undefined && { code: this.#code, error: errorFields(this.#cause) }),
+    };
+    const broken = this.#code !== undefined && (status < 400 || status >= 500);
+    if (broken) log.warn(fields, 'request failed');
+    else if (this.kind === 'base') log.debug(fields, 'request');
+    else log.info(fields, 'request');
+  }
+
+  #target(): Record<string, unknown> {
+    const { target, repository } = this;
+    if (target === undefined || target.kind === 'base') return { kind: this.kind };
+    return {
+      kind: target.kind,
+      ...(repository ?? { path: target.path }),
+      ...(target.kind === 'manifest' && { reference: formatReference(target.reference) }),
+      ...((target.kind === 'blob' || target.kind === 'referrers') && { digest: target.digest }),
+    };
+  }
+}
