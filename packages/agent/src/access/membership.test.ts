@@ -117,6 +117,6 @@ function newFleet(fleetId: string): { membershipOf(peerId: string): string; enro
   const membershipOf = (peerId: string): string => signMembership({ fleetId, peerId, notAfterMs: NOW_MS + 3_600_000 }, privateKey);
   return {
     membershipOf,
-    enrolment: (peerId) => ({ fleetId, fleetKey: publicKey.export({ type: 'spki', format: 'pem' }) as string, membership: membershipOf(peerId) }),
+    enrolment: (peerId) => ({ fleetId, fleetKey: publicKey.export({ type: 'spki', format: 'pem' }), membership: membershipOf(peerId) }),
   };
 }

@@ -1,0 +1,204 @@
+// One Download that has joined: what it reports goes to the tracker while there is one, and to LocalLeases while there is none.
+//
+// Nothing is kept for a tracker that is away: at its return the Download's own state (have, reading) is told afresh as a `want`,
+// and the Download asks anew for what it needs (trackerChanged). Leases of a session that has ended stay with the Download, are
+// told as `reading`, and end without a word to the new session but for their `done`, which always counts.
+
+import { toRanges, type IndexRange } from '@flotilla/shared/bitfield';
+import { chunkCount, chunkMapSigningBytes } from '@flotilla/shared/chunk-map';
+import { packDigests, unpackDigests, type AgentMessage, type TrackerEvent } from '@flotilla/shared/tracker-api';
+import type { LeaseHandle, LeaseMember, ReleaseReason, Source } from '../content/ports.ts';
+import { AgentError } from '../errors.ts';
+import type { Clock } from './clock.ts';
+import { LocalLeases } from './local-leases.ts';
+
+/** What one Download needs of the coordinator. */
+export interface JoinedComponents {
+  readonly self: string;
+  readonly clock: Clock;
+  /** To the open session, if there is one. */
+  send(message: AgentMessage): void;
+  sign(bytes: Uint8Array): Uint8Array;
+  /** Whether the tracker may hear the image's name. */
+  mayName(source: Source): boolean;
+  /** It has left. */
+  left(joined: Joined): void;
+}
+
+type BlobEvent = Extract<TrackerEvent, { type: 'grant' | 'peers' | 'digests' | 'invalid' }>;
+
+export class Joined implements LeaseHandle {
+  readonly member: LeaseMember;
+  readonly #source: Source;
+  readonly #canRead: boolean;
+  readonly #with: JoinedComponents;
+  readonly #local: LocalLeases;
+  /** Ids of the leases that the open session gave. */
+  readonly #leases = new Set<string>();
+  /** As it goes on the wire: the member's key may be part of a larger object. */
+  readonly #blob: { digest: string; size: number };
+  #tracked = false;
+  #gone = false;
+  #cancelWant: () => void = () => undefined;
+
+  constructor(member: LeaseMember, source: Source, canRead: boolean, components: JoinedComponents) {
+    this.member = member;
+    this.#blob = { digest: member.key.digest, size: member.key.size };
+    this.#source = source;
+    this.#canRead = canRead;
+    this.#with = components;
+    this.#local = new LocalLeases(member, components.self, canRead, components.clock);
+  }
+
+  // ---- what the coordinator says
+
+  /** A session is open. */
+  opened(): void {
+    this.#local.stop();
+    this.#tracked = true;
+    this.#want();
+  }
+
+  /** No session: leases come from the rules without a tracker. @param holdUntilMs not before this time */
+  alone(holdUntilMs: number): void {
+    this.#tracked = false;
+    this.#leases.clear();
+    this.#cancelWant();
+    this.#local.start(holdUntilMs);
+  }
+
+  /** The agent stops: no further lease, no further word. */
+  stop(): void {
+    this.#gone = true;
+    this.#cancelWant();
+    this.#local.stop();
+  }
+
+  /** @throws TRACKER_PROTOCOL for chunks that the blob does not have */
+  event(event: BlobEvent): void {
+    switch (event.type) {
+      case 'grant':
+        this.#inside([event.first, event.count], event.type);
+        this.#leases.add(event.leaseId);
+        this.member.grant({ leaseId: event.leaseId, first: event.first, count: event.count, deadlineMs: event.deadlineMs, mode: event.mode });
+        return;
+      case 'peers':
+        this.member.peers(event.peers);
+        return;
+      case 'digests': {
+        const digests = unpack(event.digests);
+        this.#inside([event.first, digests.length], event.type);
+        this.member.vouched(event.first, digests, event.by);
+        return;
+      }
+      case 'invalid':
+        for (const range of event.ranges) this.#inside(range, event.type);
+        this.member.invalid(event.ranges);
+    }
+  }
+
+  /** @returns whether the lease is one of this Download's */
+  revoke(leaseId: string, keep: number): boolean {
+    if (!this.#leases.has(leaseId)) return false;
+    this.member.revoke(leaseId, keep);
+    return true;
+  }
+
+  // ---- what the Download reports (LeaseHandle)
+
+  have(indexes: readonly number[]): void {
+    this.#send({ type: 'have', blob: this.#blob, ranges: copy(toRanges(indexes)) });
+  }
+
+  lost(ranges: readonly IndexRange[]): void {
+    this.#send({ type: 'lost', blob: this.#blob, ranges: copy(ranges) });
+  }
+
+  need(runs: number, originRate: number, within?: IndexRange): void {
+    if (this.#gone) return;
+    // Also kept for the rules without a tracker, which begin where the tracker goes without a word.
+    this.#local.need(runs, originRate, within);
+    this.#send({ type: 'need', blob: this.#blob, runs: Math.min(16, runs), originRate, ...(within && { within: [within[0], within[1]] }) });
+  }
+
+  hedge(index: number): void {
+    if (this.#tracked) this.#send({ type: 'hedge', blob: this.#blob, index });
+    else if (!this.#gone) this.#local.hedge(index);
+  }
+
+  progress(leaseId: string, bytes: number): void {
+    if (this.#leases.has(leaseId)) this.#send({ type: 'progress', leaseId, bytes });
+  }
+
+  done(leaseId: string, first: number, digests: readonly Uint8Array[]): void {
+    this.#local.progressed();
+    this.#send({ type: 'done', leaseId, blob: this.#blob, first, digests: packDigests(digests) });
+  }
+
+  release(leaseId: string, reason: ReleaseReason, retryAfterMs?: number): void {
+    if (this.#gone) return;
+    this.#local.released(leaseId, reason, retryAfterMs);
+    if (this.#leases.delete(leaseId)) this.#send({ type: 'release', leaseId, reason, ...(retryAfterMs !== undefined && { retryAfterMs: Math.round(retryAfterMs) }) });
+    // A session that never gave this lease knows it as `reading` only: it hears what is read now.
+    else if (this.#tracked) this.#wantSoon();
+  }
+
+  seed(chunkDigests: readonly Uint8Array[]): void {
+    const signature = this.#with.sign(chunkMapSigningBytes(this.member.key, chunkDigests));
+    this.#send({ type: 'seed', blob: this.#blob, signature: Buffer.from(signature).toString('base64url') });
+  }
+
+  leave(kept: boolean): void {
+    if (this.#gone) return;
+    this.#send({ type: 'leave', blob: this.#blob, kept });
+    this.stop();
+    this.#with.left(this);
+  }
+
+  conflict(index: number, peerId: string, heard: Uint8Array, expected: Uint8Array): void {
+    this.#send({ type: 'conflict', blob: this.#blob, index, peer: peerId, heard: packDigests([heard]), expected: packDigests([expected]) });
+  }
+
+  mismatch(): void {
+    this.#send({ type: 'mismatch', blob: this.#blob });
+  }
+
+  #send(message: AgentMessage): void {
+    if (this.#tracked && !this.#gone) this.#with.send(message);
+  }
+
+  #want(): void {
+    this.#send({
+      type: 'want',
+      blob: this.#blob,
+      canRead: this.#canRead,
+      have: copy(this.member.have.ranges()),
+      reading: copy(this.member.reading()),
+      ...(this.#with.mayName(this.#source) && { source: this.#source }),
+    });
+  }
+
+  /** After the Download has dealt with what it is doing, and once for several. */
+  #wantSoon(): void {
+    this.#cancelWant();
+    this.#cancelWant = this.#with.clock.after(0, () => this.#want());
+  }
+
+  #inside([first, count]: IndexRange, type: string): void {
+    if (first + count > chunkCount(this.member.key.size)) {
+      throw new AgentError('TRACKER_PROTOCOL', `the tracker sent a "${type}" for chunk ${first + count - 1} of ${this.member.key.digest}, which has fewer`);
+    }
+  }
+}
+
+function unpack(digests: string): Uint8Array[] {
+  try {
+    return unpackDigests(digests);
+  } catch (error) {
+    throw new AgentError('TRACKER_PROTOCOL', 'the tracker sent a broken list of digests', { cause: error });
+  }
+}
+
+function copy(ranges: readonly IndexRange[]): [number, number][] {
+  return ranges.map(([first, count]) => [first, count]);
+}

@@ -1,0 +1,143 @@
+// What the agent has to tell the tracker, until a post takes it. Pure: says when a post is due and what is in it.
+//
+// Order is kept per blob. Urgent messages are due at once and take along what waits before them; the rest is due 100 ms after
+// the first of it. `have` grows the blob's last message where that is a `have`; newer progress and stats replace older ones.
+// Bound: MAX_QUEUED messages. Past it progress and stats are dropped, then the outbox is overfull: the session must be opened
+// anew, which tells everything afresh from the members' own state. Nothing else is ever lost silently.
+
+import { toRanges, type IndexRange } from '@flotilla/shared/bitfield';
+import { MAX_BATCH_BYTES, type AgentMessage } from '@flotilla/shared/tracker-api';
+
+export const MAX_QUEUED = 8192;
+export const COALESCE_MS = 100;
+/** As the schema of MessageBatch has it. */
+const MAX_BATCH_MESSAGES = 4096;
+const ENVELOPE_BYTES = Buffer.byteLength('{"messages":[]}');
+
+const URGENT: ReadonlySet<AgentMessage['type']> = new Set(['done', 'need', 'want', 'hedge', 'release', 'conflict', 'mismatch']);
+const DISPENSABLE: ReadonlySet<AgentMessage['type']> = new Set(['progress', 'stats']);
+
+export interface OutboxBatch {
+  readonly messages: number;
+  /** JSON of a MessageBatch, at most MAX_BATCH_BYTES. */
+  readonly body: string;
+}
+
+export class Outbox {
+  /** A Set keeps the order of insertion; a slot's message may grow or be replaced while it waits. */
+  readonly #slots = new Set<{ message: AgentMessage }>();
+  /** The last slot of a blob, or of a lease's progress, or of stats. */
+  readonly #last = new Map<string, { message: AgentMessage }>();
+  #dueMs = Number.POSITIVE_INFINITY;
+  #dropped = 0;
+  #overfull = false;
+
+  /** Messages dropped since the start: for want of room, because the session ended, or too large for any batch. */
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  get queued(): number {
+    return this.#slots.size;
+  }
+
+  /** Too much waits: the session has to be opened anew. */
+  get overfull(): boolean {
+    return this.#overfull;
+  }
+
+  /** When the next post is due; Infinity: nothing waits. */
+  get dueMs(): number {
+    return this.#dueMs;
+  }
+
+  push(message: AgentMessage, nowMs: number): void {
+    if (!this.#merge(message) && !this.#append(message)) return;
+    this.#dueMs = Math.min(this.#dueMs, URGENT.has(message.type) ? nowMs : nowMs + COALESCE_MS);
+  }
+
+  /** The oldest messages that fit into one post; undefined: nothing waits. What stays is due at once. */
+  take(nowMs: number): OutboxBatch | undefined {
+    const texts: string[] = [];
+    let bytes = ENVELOPE_BYTES;
+    for (const slot of this.#slots) {
+      const text = JSON.stringify(slot.message);
+      const length = Buffer.byteLength(text) + 1;
+      if (ENVELOPE_BYTES + length > MAX_BATCH_BYTES) {
+        this.#remove(slot);
+        this.#dropped++;
+        continue;
+      }
+      if (bytes + length > MAX_BATCH_BYTES || texts.length === MAX_BATCH_MESSAGES) break;
+      bytes += length;
+      texts.push(text);
+      this.#remove(slot);
+    }
+    this.#dueMs = this.#slots.size > 0 ? nowMs : Number.POSITIVE_INFINITY;
+    return texts.length === 0 ? undefined : { messages: texts.length, body: `{"messages":[${texts.join(',')}]}` };
+  }
+
+  /** Forgets everything: the session has ended. */
+  clear(): void {
+    this.#dropped += this.#slots.size;
+    this.#slots.clear();
+    this.#last.clear();
+    this.#dueMs = Number.POSITIVE_INFINITY;
+    this.#overfull = false;
+  }
+
+  /** @returns whether a waiting message has taken it up */
+  #merge(message: AgentMessage): boolean {
+    const waiting = this.#last.get(laneOf(message));
+    if (waiting === undefined || waiting.message.type !== message.type) return false;
+    if (message.type === 'have' && waiting.message.type === 'have') {
+      waiting.message = { ...message, ranges: mergeRanges(waiting.message.ranges, message.ranges) };
+      return true;
+    }
+    if (!DISPENSABLE.has(message.type)) return false;
+    waiting.message = message;
+    return true;
+  }
+
+  /** @returns whether there was room */
+  #append(message: AgentMessage): boolean {
+    if (this.#slots.size >= MAX_QUEUED) this.#makeRoom();
+    if (this.#slots.size >= MAX_QUEUED) {
+      this.#dropped++;
+      if (!DISPENSABLE.has(message.type)) this.#overfull = true;
+      return false;
+    }
+    const slot = { message };
+    this.#slots.add(slot);
+    this.#last.set(laneOf(message), slot);
+    return true;
+  }
+
+  #makeRoom(): void {
+    for (const slot of this.#slots) {
+      if (!DISPENSABLE.has(slot.message.type)) continue;
+      this.#remove(slot);
+      this.#dropped++;
+      return;
+    }
+  }
+
+  #remove(slot: { message: AgentMessage }): void {
+    this.#slots.delete(slot);
+    const lane = laneOf(slot.message);
+    if (this.#last.get(lane) === slot) this.#last.delete(lane);
+  }
+}
+
+/** Messages of one lane stay in order and may be merged; lanes do not depend on one another. */
+function laneOf(message: AgentMessage): string {
+  if (message.type === 'progress') return `progress ${message.leaseId}`;
+  return 'blob' in message ? `${message.blob.digest} ${message.blob.size}` : message.type;
+}
+
+function mergeRanges(a: readonly IndexRange[], b: readonly IndexRange[]): [number, number][] {
+  const indexes = function* (): Generator<number> {
+    for (const [first, count] of [...a, ...b]) for (let index = first; index < first + count; index++) yield index;
+  };
+  return toRanges(indexes()).map(([first, count]) => [first, count]);
+}
