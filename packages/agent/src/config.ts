@@ -1,0 +1,345 @@
+// Every setting of the agent: one schema, four layers. Defaults < YAML file < environment < flags.
+//
+// A setting has one name, written `p2pListen` in the file, `FLOTILLA_P2P_LISTEN` in the environment, `--p2p-listen` as a flag. Maps
+// (origin, label) are merged entry by entry, everything else is replaced as a whole. Unknown keys of the file are refused with the
+// nearest known one; unknown variables only warned about, because a cluster sets FLOTILLA_... for its services by itself.
+// This is the only file that reads process.env.
+
+import { readFileSync } from 'node:fs';
+import { homedir, hostname } from 'node:os';
+import { join, resolve } from 'node:path';
+import { Type, type Static, type TSchema } from 'typebox';
+import { Value } from 'typebox/value';
+import { parseDocument } from 'yaml';
+import {
+  formatAdvertised,
+  formatBytes,
+  readAdvertise,
+  readBoolean,
+  readBytes,
+  readListen,
+  readNumber,
+  readRate,
+  readText,
+  readUrl,
+  type AdvertisedAddress,
+  type Read,
+} from './config-values.ts';
+import { AgentError } from './errors.ts';
+import { formatAddress, type SocketAddress } from './listen.ts';
+import { LOG_LEVELS } from './log.ts';
+import { nearest } from './nearest.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+const Address = Type.Object({ host: Type.String(), port: Type.Integer({ minimum: 0, maximum: 65_535 }) });
+const Rate = Type.Optional(Type.Integer({ minimum: KIB, description: 'bytes per second; absent: no limit' }));
+const Label = Type.String({ minLength: 1, maxLength: 255, pattern: '^[^\\x00-\\x1f]*$' });
+
+/** What the agent runs with. Sizes in bytes, rates in bytes per second, `...Ms` in milliseconds. */
+export const AgentConfigSchema = Type.Object({
+  data: Type.String({ minLength: 1 }),
+  listen: Address,
+  p2pListen: Address,
+  adminListen: Address,
+  advertise: Type.Array(Type.Object({ host: Type.String(), port: Type.Optional(Type.Integer()) }), { maxItems: 16 }),
+  tracker: Type.Array(Type.String(), { maxItems: 16 }),
+  joinTokenFile: Type.Optional(Type.String({ minLength: 1 })),
+  /** NAME -> base URLs, tried in order */
+  origin: Type.Record(Type.String(), Type.Array(Type.String(), { minItems: 1, maxItems: 16 })),
+  defaultOrigin: Type.Optional(Type.String({ pattern: '^[a-z0-9]+([._-][a-z0-9]+)*$' })),
+  name: Label,
+  zone: Type.Optional(Label),
+  label: Type.Record(Type.String(), Type.String({ maxLength: 255 })),
+  uploadLimit: Rate,
+  downloadLimit: Rate,
+  originLimit: Rate,
+  /** absent: a tenth of the file system */
+  storeLimit: Type.Optional(Type.Integer({ minimum: MIB })),
+  /** share of the file system that is left free */
+  storeMinFreeShare: Type.Number({ minimum: 0, maximum: 0.95 }),
+  /** chunks kept in memory to be served again */
+  cacheBytes: Type.Integer({ minimum: MIB, maximum: 64 * 1024 * MIB }),
+  /** fetch the layers of a manifest once its first blob is asked for */
+  prefetch: Type.Boolean(),
+  /** a pull without a byte from any source for this long is broken off */
+  stallMs: Type.Integer({ minimum: 1000, maximum: 3_600_000 }),
+  /** how long open responses may take when the agent stops */
+  drainTimeoutMs: Type.Integer({ minimum: 0, maximum: 3_600_000 }),
+  logLevel: Type.Union(LOG_LEVELS.map((level) => Type.Literal(level))),
+});
+export type AgentConfig = Static<typeof AgentConfigSchema>;
+export type SettingName = keyof AgentConfig;
+
+interface Setting {
+  readonly shape: 'one' | 'list' | 'map' | 'map-of-lists';
+  /** One value, one item of a list, or one value of a map. */
+  readonly read: Read<unknown>;
+  /** What may stand there, for messages and help. */
+  readonly allowed: string;
+  readonly help: string;
+  /** Placeholder of the flag's value; absent: the setting has no flag. */
+  readonly flag?: string;
+  /** Keys of a map. */
+  readonly keys?: RegExp;
+  readonly show?: (value: never) => string;
+}
+
+const LISTEN = { shape: 'one', read: readListen, allowed: 'ADDRESS:PORT, such as 127.0.0.1:5050 or [::]:5050', flag: 'ADDRESS:PORT', show: (address: SocketAddress) => formatAddress(address) } as const;
+const RATE = { shape: 'one', read: readRate, allowed: 'a rate of at least 1KiB/s, such as 50MB/s or 400Mbit/s', flag: 'RATE', show: (rate: number) => `${formatBytes(rate)}/s` } as const;
+const TEXT = { shape: 'one', read: readText, allowed: 'a text of at most 255 characters' } as const;
+
+/** How each setting is written. The order is that of `flotilla config` and of the help. */
+export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
+  data: { shape: 'one', read: readPath, allowed: 'a folder', flag: 'DIR', help: 'folder for everything that the agent keeps' },
+  listen: { ...LISTEN, help: 'where container clients find the v2 endpoint' },
+  p2pListen: { ...LISTEN, help: 'where other agents connect' },
+  adminListen: { ...LISTEN, help: 'health and metrics' },
+  advertise: {
+    shape: 'list',
+    read: readAdvertise,
+    allowed: 'HOST or HOST:PORT, such as 10.0.0.7:5051',
+    flag: 'ADDR',
+    help: 'address under which other agents reach this one (repeatable)',
+    show: (address: AdvertisedAddress) => formatAdvertised(address),
+  },
+  tracker: { shape: 'list', read: readUrl, allowed: 'an http or https URL without credentials', flag: 'URL', help: 'the tracker of the fleet (repeatable)' },
+  joinTokenFile: { shape: 'one', read: readPath, allowed: 'a file', flag: 'FILE', help: "the tracker's join token" },
+  origin: {
+    shape: 'map-of-lists',
+    read: readUrl,
+    allowed: 'NAME=URL with a lower-case NAME and an http or https URL, such as docker.io=https://mirror.example',
+    flag: 'NAME=URL',
+    keys: /^[a-z0-9]+([._-][a-z0-9]+)*$/,
+    help: 'a registry by name (repeatable; several URLs for a name are tried in order)',
+  },
+  defaultOrigin: { ...TEXT, allowed: "an origin's name, such as docker.io", flag: 'NAME', help: 'origin of image names that do not name one' },
+  name: { ...TEXT, flag: 'NAME', help: "this agent's name on the dashboard" },
+  zone: { ...TEXT, flag: 'ZONE', help: 'where this host stands; peers of the same zone are preferred' },
+  label: { shape: 'map', read: readText, allowed: 'KEY=VALUE', flag: 'KEY=VALUE', keys: /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/, help: 'label for rollouts and the dashboard (repeatable)' },
+  uploadLimit: { ...RATE, help: 'most that is sent to peers' },
+  downloadLimit: { ...RATE, help: 'most that is taken from peers and origins' },
+  originLimit: { ...RATE, help: 'most that is taken from origins' },
+  storeLimit: { shape: 'one', read: readBytes, allowed: 'a size of at least 1MiB, such as 200GB', flag: 'SIZE', help: 'most that is kept on disk (default: a tenth of the file system)', show: formatBytes },
+  storeMinFreeShare: { shape: 'one', read: readNumber, allowed: 'a number from 0 to 0.95', help: 'share of the file system that is left free' },
+  cacheBytes: { shape: 'one', read: readBytes, allowed: 'a size from 1MiB to 64GiB', help: 'chunks kept in memory', show: formatBytes },
+  prefetch: { shape: 'one', read: readBoolean, allowed: 'true or false', help: "fetch an image's other layers once its first is asked for" },
+  stallMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 1000 to 3600000', help: 'a pull without progress for this long is broken off' },
+  drainTimeoutMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 0 to 3600000', help: 'how long open responses may take when the agent stops' },
+  logLevel: { shape: 'one', read: readText, allowed: LOG_LEVELS.join(', '), help: 'least level of the lines on stderr' },
+};
+const NAMES = Object.keys(SETTINGS) as SettingName[];
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Where a value comes from: `where` is what to change. */
+export interface Provenance {
+  readonly source: 'default' | 'file' | 'environment' | 'flag';
+  readonly where: string;
+}
+
+/** One line of `flotilla config`; an entry of a map is named `origin.docker.io`. */
+export interface ConfigEntry extends Provenance {
+  readonly setting: string;
+  readonly value: unknown;
+  /** As a person writes it; empty where nothing is set. */
+  readonly text: string;
+}
+
+export interface LoadedConfig {
+  readonly config: AgentConfig;
+  readonly entries: readonly ConfigEntry[];
+  readonly warnings: readonly string[];
+}
+
+export interface ConfigInput {
+  /** By setting name: what stood behind the flag, a list for repeated ones. `config` is the file. */
+  readonly flags?: Readonly<Record<string, string | readonly string[] | undefined>>;
+  /** @default process.env */
+  readonly env?: Environment;
+}
+
+interface Layer {
+  readonly source: Provenance['source'];
+  readonly where: (name: SettingName) => string;
+  readonly values: Readonly<Partial<Record<SettingName, unknown>>>;
+}
+
+/** Reads all layers. @throws AgentError CONFIG_INVALID naming the setting, where it stood, and what is allowed */
+export function loadConfig({ flags = {}, env = process.env }: ConfigInput = {}): LoadedConfig {
+  const file = flags['config']?.toString() ?? env['FLOTILLA_CONFIG'];
+  const layers: Layer[] = [
+    { source: 'default', where: () => 'default', values: defaults(env) },
+    ...(file ? [{ source: 'file' as const, where: () => file, values: readFile(file) }] : []),
+    { source: 'environment', where: variable, values: fromEnvironment(env) },
+    { source: 'flag', where: flagOf, values: pick(flags) },
+  ];
+  const config: Record<string, unknown> = {};
+  const entries: ConfigEntry[] = [];
+  for (const name of NAMES) {
+    const { value, parts } = merge(name, layers);
+    if (value !== undefined) config[name] = value;
+    for (const part of parts) entries.push({ ...part, text: textOf(name, part.value) });
+  }
+  check(config, entries);
+  return { config: config as AgentConfig, entries, warnings: unknownVariables(env) };
+}
+
+export function variable(name: SettingName): string {
+  return `FLOTILLA_${name.replace(/([a-z])([A-Z])/g, '$1_$2').toUpperCase()}`;
+}
+
+export function flagOf(name: SettingName): string {
+  return `--${name.replace(/([a-z])([A-Z])/g, '$1-$2').toLowerCase()}`;
+}
+
+/** The folder of a running agent, for commands that only need that. */
+export function loadDataDir(input: ConfigInput): string {
+  return loadConfig(input).config.data;
+}
+
+function defaults(env: Environment): Partial<Record<SettingName, unknown>> {
+  const dataHome = env['XDG_DATA_HOME'] || join(env['HOME'] || homedir(), '.local', 'share');
+  return {
+    data: process.getuid?.() === 0 ? '/var/lib/flotilla' : join(dataHome, 'flotilla'),
+    listen: '127.0.0.1:5050',
+    p2pListen: '0.0.0.0:5051',
+    adminListen: '127.0.0.1:5053',
+    advertise: [],
+    tracker: [],
+    origin: {},
+    name: hostname(),
+    label: {},
+    storeMinFreeShare: 0.2,
+    cacheBytes: 64 * MIB,
+    prefetch: true,
+    stallMs: 60_000,
+    drainTimeoutMs: 60_000,
+    logLevel: 'info',
+  };
+}
+
+function readFile(path: string): Partial<Record<SettingName, unknown>> {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new AgentError('CONFIG_INVALID', `the settings file ${path} cannot be read`, { cause: error });
+  }
+  const document = parseDocument(text);
+  const [fault] = document.errors;
+  if (fault !== undefined) throw new AgentError('CONFIG_INVALID', `${path} is no YAML: ${fault.message.split('\n')[0]}`, { cause: fault });
+  const content: unknown = document.toJS() ?? {};
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
+    throw new AgentError('CONFIG_INVALID', `${path} must be a mapping of settings, such as "listen: 127.0.0.1:5050"`);
+  }
+  for (const key of Object.keys(content)) {
+    if (NAMES.includes(key as SettingName)) continue;
+    const meant = nearest(key, NAMES);
+    throw new AgentError('CONFIG_INVALID', `${path}: unknown setting "${key}"${meant === undefined ? '' : `; did you mean "${meant}"?`}`);
+  }
+  return content;
+}
+
+/** Lists and maps are written with commas between their items. */
+function fromEnvironment(env: Environment): Partial<Record<SettingName, unknown>> {
+  const values: Partial<Record<SettingName, unknown>> = {};
+  for (const name of NAMES) {
+    const text = env[variable(name)];
+    if (text === undefined || text === '') continue;
+    values[name] = SETTINGS[name].shape === 'one' ? text : text.split(',').map((item) => item.trim()).filter((item) => item !== '');
+  }
+  return values;
+}
+
+function unknownVariables(env: Environment): string[] {
+  const known = [...NAMES.map(variable), 'FLOTILLA_CONFIG'];
+  return Object.keys(env).flatMap((key) => {
+    if (!key.startsWith('FLOTILLA_') || known.includes(key)) return [];
+    const meant = nearest(key.slice('FLOTILLA_'.length), known.map((name) => name.slice('FLOTILLA_'.length)));
+    return meant === undefined ? [] : [`unknown variable ${key}; did you mean FLOTILLA_${meant}?`];
+  });
+}
+
+function pick(flags: NonNullable<ConfigInput['flags']>): Partial<Record<SettingName, unknown>> {
+  return Object.fromEntries(NAMES.filter((name) => flags[name] !== undefined).map((name) => [name, flags[name]]));
+}
+
+type Part = Omit<ConfigEntry, 'text'>;
+
+function merge(name: SettingName, layers: readonly Layer[]): { value: unknown; parts: Part[] } {
+  const { shape } = SETTINGS[name];
+  const given = layers.filter((layer) => layer.values[name] !== undefined && layer.values[name] !== null);
+  if (shape === 'map' || shape === 'map-of-lists') {
+    const parts = new Map<string, Part>();
+    for (const layer of given) {
+      for (const [key, value] of readMap(name, layer)) parts.set(key, { setting: `${name}.${key}`, value, source: layer.source, where: layer.where(name) });
+    }
+    const value = Object.fromEntries([...parts].map(([key, part]) => [key, part.value]));
+    return { value, parts: parts.size === 0 ? [{ setting: name, value: {}, source: 'default', where: 'default' }] : [...parts.values()] };
+  }
+  const layer = given.at(-1);
+  if (layer === undefined) return { value: undefined, parts: [{ setting: name, value: undefined, source: 'default', where: 'default' }] };
+  const raw = layer.values[name];
+  const value = shape === 'one' ? readOne(name, raw, layer) : asList(raw).map((item) => readOne(name, item, layer));
+  return { value, parts: [{ setting: name, value, source: layer.source, where: layer.where(name) }] };
+}
+
+/** Entries of a map: a mapping in the file, `KEY=VALUE` texts elsewhere. A key written twice adds to its list, or replaces. */
+function readMap(name: SettingName, layer: Layer): Map<string, unknown> {
+  const { shape, keys } = SETTINGS[name];
+  const raw = layer.values[name];
+  const isMapping = typeof raw === 'object' && raw !== null && !Array.isArray(raw);
+  const pairs = isMapping ? Object.entries(raw) : asList(raw).map((item): [string, unknown] => splitPair(name, item, layer));
+  const entries = new Map<string, unknown>();
+  for (const [key, value] of pairs) {
+    if (keys?.test(key) === false) throw invalid(name, key, layer.where(name));
+    if (shape === 'map') entries.set(key, readOne(name, value, layer));
+    else entries.set(key, [...((entries.get(key) as unknown[] | undefined) ?? []), ...asList(value).map((item) => readOne(name, item, layer))]);
+  }
+  return entries;
+}
+
+function splitPair(name: SettingName, item: unknown, layer: Layer): [string, string] {
+  const text = typeof item === 'string' ? item : '';
+  const equals = text.indexOf('=');
+  if (equals <= 0) throw invalid(name, item, layer.where(name));
+  return [text.slice(0, equals), text.slice(equals + 1)];
+}
+
+function readOne(name: SettingName, raw: unknown, layer: Layer): unknown {
+  const value = SETTINGS[name].read(raw);
+  if (value === undefined) throw invalid(name, raw, layer.where(name));
+  return value;
+}
+
+/** The limits of each value. */
+function check(config: Record<string, unknown>, entries: readonly ConfigEntry[]): void {
+  const [fault] = Value.Errors(AgentConfigSchema as TSchema, config);
+  if (fault === undefined) return;
+  const [, name = '', key] = fault.instancePath.split('/');
+  const entry = entries.find(({ setting }) => setting === name || setting === `${name}.${key}`);
+  throw invalid(name as SettingName, entry?.text ?? '', entry?.where ?? 'default');
+}
+
+function invalid(name: SettingName, raw: unknown, where: string): AgentError {
+  const shown = typeof raw === 'string' ? raw : JSON.stringify(raw);
+  return new AgentError('CONFIG_INVALID', `${name}: "${shown}" is not allowed (${where}); write ${SETTINGS[name].allowed}`);
+}
+
+function textOf(name: SettingName, value: unknown): string {
+  const show = (SETTINGS[name].show ?? String) as (value: unknown) => string;
+  if (value === undefined) return '';
+  if (Array.isArray(value)) return value.map(show).join(', ');
+  return typeof value === 'object' && value !== null && Object.keys(value).length === 0 ? '' : show(value);
+}
+
+function asList(raw: unknown): readonly unknown[] {
+  return Array.isArray(raw) ? raw : [raw];
+}
+
+/** Relative paths start at the working directory, wherever they are written. */
+function readPath(raw: unknown): string | undefined {
+  return typeof raw === 'string' && raw.trim() !== '' ? resolve(raw) : undefined;
+}
