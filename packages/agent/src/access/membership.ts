@@ -107,6 +107,11 @@ export class Membership {
     await this.#write();
   }
 
+  /** Resolves when what was taken over so far is on disk, or could not be written. */
+  async settled(): Promise<void> {
+    await Promise.allSettled([this.#written]);
+  }
+
   /** @returns a function that ends it */
   onChange(listener: MembershipListener): () => void {
     this.#listeners.add(listener);

@@ -68,7 +68,7 @@ export class TrackerClient {
   /** Posts JSON text and hands over the reply as it comes, without end. Leaving it unread must be followed by aborting `signal`. */
   async stream(address: TrackerAddress, path: string, body: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
     const reply = await this.#request(address, path, body, {}, 0, signal);
-    return reply.body;
+    return pieces(reply.body, address, signal);
   }
 
   /** Cuts every connection. */
@@ -197,6 +197,21 @@ function refused(status: number, { code, detail }: Partial<Problem>, url: string
   const passing = status >= 500 || status === 429 || status === 408;
   const message = `${url} answered ${status}${code === undefined ? '' : ` ${code}`}${detail === undefined ? '' : `: ${detail}`}`;
   return new AgentError(passing ? 'TRACKER_UNREACHABLE' : 'TRACKER_REFUSED', message, { ...options, detail: { tracker: url, status, code } });
+}
+
+async function* pieces(body: AsyncIterable<Uint8Array>, address: TrackerAddress, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const stream = body[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const piece = await stream.next().catch((error: unknown) => {
+        throw unreachable(error, address, signal);
+      });
+      if (piece.done === true) return;
+      yield piece.value;
+    }
+  } finally {
+    await stream.return?.();
+  }
 }
 
 async function readText(body: AsyncIterable<Uint8Array>, url: string): Promise<string> {

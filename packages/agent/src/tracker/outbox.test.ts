@@ -1,5 +1,5 @@
 import { MAX_BATCH_BYTES, MessageBatch, type AgentMessage } from '@flotilla/shared/tracker-api';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { Compile } from 'typebox/compile';
 import { describe, expect, test } from 'vitest';
 import { COALESCE_MS, MAX_QUEUED, Outbox, type OutboxBatch } from './outbox.ts';

@@ -1,7 +1,7 @@
 import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { chunkCount, chunkSize } from '@flotilla/shared/chunk-map';
 import { parseDigest } from '@flotilla/shared/digest';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { RANK_WAIT_MS, Rendezvous, runChunks, type RunGrant } from './rendezvous.ts';
 
@@ -117,7 +117,7 @@ describe('with peers', () => {
     const size = 512 * KIB;
     const hosts = ['a', 'b', 'c'].map((id) => new Host(id, size));
     const ranks = hosts.map(({ id }) => new Rendezvous({ digest, size }, id).rank(0, ['a', 'b', 'c']));
-    expect([...ranks].sort()).toEqual([0, 1, 2]);
+    expect(ranks.toSorted((a, b) => a - b)).toEqual([0, 1, 2]);
     const last = hosts[ranks.indexOf(2)]!;
     expect(last.decide(0, hosts, 1)).toEqual([]);
     expect(last.decide(2 * RANK_WAIT_MS - 1, hosts, 1)).toEqual([]);

@@ -169,6 +169,7 @@ export class TrackerSession {
     await this.#opened?.poster.drain(AbortSignal.timeout(FAREWELL_MS));
     this.#closing.abort(new AgentError('DRAINING', 'the agent is stopping'));
     await this.#run;
+    await this.#with.membership.settled();
     this.#setState('closed', this.#state.url);
   }
 
@@ -225,10 +226,6 @@ export class TrackerSession {
         const quietMs = SILENT_HEARTBEATS * (this.#opened?.welcome.heartbeatMs ?? WELCOME_TIMEOUT_MS);
         watch = clock.after(quietMs, () => abort.abort(silence));
       }
-    } catch (error) {
-      if (abort.signal.aborted) throw abort.signal.reason;
-      if (error instanceof AgentError) throw error;
-      throw new AgentError('TRACKER_UNREACHABLE', `the stream of ${url} broke`, { cause: error });
     } finally {
       watch();
     }
