@@ -346,10 +346,11 @@ describe('the tracker goes and comes', () => {
     expect(again.messages.findIndex(({ type }) => type === 'want')).toBeLessThan(again.messages.findIndex(({ type }) => type === 'inventory'));
 
     // The local lease ends: its digests count, its release is told as what is read now.
+    b.handle.progress(b.leases[0]!.leaseId, 5);
     b.readAll();
     const wants = await heard(tracker, again, 'want', 2);
     expect(wants[1]).toMatchObject({ have: [[0, 20]], reading: [] });
-    expect(again.messages.filter(({ type }) => type === 'release')).toEqual([]);
+    expect(again.messages.filter(({ type }) => type === 'release' || type === 'progress')).toEqual([]);
     expect(again.messages.find(({ type }) => type === 'done')).toMatchObject({ first: 4 });
   });
 

@@ -225,8 +225,10 @@ describe('events', () => {
     remote.send({ type: 'ping' }, { type: 'mesh', peers: [] });
     await listener.until(() => listener.events.length === 1);
     clock.advance(2_900);
+    remote.send({ type: 'mesh', peers: [] });
+    await listener.until(() => listener.events.length === 2 || listener.losses.length > 0);
     expect(listener.losses).toEqual([]);
-    clock.advance(200);
+    clock.advance(3_000);
     await listener.until(() => listener.losses.length === 1);
     expect(listener.losses[0]!.message).toContain('silent');
   });
