@@ -1,9 +1,8 @@
 // The disk fills up or fails under the store: pulls go on, what is on disk stays readable, nothing wrong is kept.
 
-import { describe, expect, it, onTestFinished } from 'vitest';
-import { openStore, type BlobStore, type StoreOptions } from './blob-store.ts';
+import { describe, expect, it } from 'vitest';
 import { nodeDiskIo, type DiskIo } from './disk-io.ts';
-import { KIB, fakeDisk, store, storeFiles, testBlob, testClock, testFolder, writeChunks } from './store.test-support.ts';
+import { KIB, fakeDisk, openTestStore, store, storeFiles, testBlob, testClock, testFolder, writeChunks } from './store.test-support.ts';
 
 const CHUNK = 64 * KIB;
 
@@ -22,12 +21,6 @@ function breakingIo(): { io: DiskIo; fail: { on: keyof DiskIo | undefined; code:
   return { io, fail };
 }
 
-async function openTestStore(dir: string, options: Partial<StoreOptions> = {}): Promise<BlobStore> {
-  const opened = await openStore({ dir, ...fakeDisk(1e9), cacheBytes: 0, ...options });
-  onTestFinished(() => opened.close());
-  return opened;
-}
-
 describe('a write that fails', () => {
   it.each([
     ['ENOSPC', 'DISK_FULL'],
@@ -37,7 +30,7 @@ describe('a write that fails', () => {
     const dir = await testFolder();
     const { io, fail } = breakingIo();
     const unkept: string[] = [];
-    const opened = await openTestStore(dir, { io, metrics: { evicted: () => {}, corrupt: () => {}, unkept: (reason) => unkept.push(reason) } });
+    const opened = await openTestStore(dir, { cacheBytes: 0, io, metrics: { evicted: () => {}, corrupt: () => {}, unkept: (reason) => unkept.push(reason) } });
     const blob = testBlob(1, 4 * CHUNK);
     const partial = await opened.openPartial(blob.key);
     await writeChunks(partial, blob, [0, 1]);
@@ -64,7 +57,7 @@ describe('a write that fails', () => {
 
   it('can drop chunks on disk and in memory', async () => {
     const { io, fail } = breakingIo();
-    const opened = await openTestStore(await testFolder(), { io });
+    const opened = await openTestStore(await testFolder(), { cacheBytes: 0, io });
     const blob = testBlob(2, 3 * CHUNK);
     const partial = await opened.openPartial(blob.key);
     await writeChunks(partial, blob, [0]);
@@ -87,7 +80,7 @@ describe('a blob that cannot be finished', () => {
   ] as const)('because %s fails with %s is not kept, stays readable and leaves no record', async (call, code) => {
     const dir = await testFolder();
     const { io, fail } = breakingIo();
-    const opened = await openTestStore(dir, { io });
+    const opened = await openTestStore(dir, { cacheBytes: 0, io });
     const blob = testBlob(3, 2 * CHUNK + 1);
     const partial = await opened.openPartial(blob.key);
     await writeChunks(partial, blob);
@@ -99,7 +92,7 @@ describe('a blob that cannot be finished', () => {
     for (const [index, { bytes }] of blob.chunks.entries()) expect(Buffer.compare(await partial.read(index), bytes)).toBe(0);
     fail.on = undefined;
     await opened.close();
-    const again = await openTestStore(dir);
+    const again = await openTestStore(dir, { cacheBytes: 0 });
     expect(await again.find(blob.key.digest)).toBeUndefined();
     const resumed = await again.openPartial(blob.key);
     expect(resumed.have.full).toBe(true);
@@ -112,7 +105,7 @@ describe('a partial that cannot be opened on disk', () => {
   it.each(['create', 'open'] as const)('because %s fails is one in memory', async (call) => {
     const dir = await testFolder();
     const { io, fail } = breakingIo();
-    const opened = await openTestStore(dir, { io });
+    const opened = await openTestStore(dir, { cacheBytes: 0, io });
     const blob = testBlob(4, 2 * CHUNK);
     const kept = await opened.openPartial(blob.key);
     await writeChunks(kept, blob, [1]);
@@ -130,7 +123,7 @@ describe('a partial that cannot be opened on disk', () => {
 describe('reads that fail', () => {
   it('drop the chunk of a partial that the disk cannot read', async () => {
     const { io, fail } = breakingIo();
-    const opened = await openTestStore(await testFolder(), { io });
+    const opened = await openTestStore(await testFolder(), { cacheBytes: 0, io });
     const blob = testBlob(5, 2 * CHUNK);
     const partial = await opened.openPartial(blob.key);
     await writeChunks(partial, blob);
@@ -144,10 +137,10 @@ describe('reads that fail', () => {
     const { io, fail } = breakingIo();
     const dir = await testFolder();
     const blob = testBlob(6, 1000);
-    const first = await openTestStore(dir);
+    const first = await openTestStore(dir, { cacheBytes: 0 });
     await store(first, blob);
     await first.close();
-    const opened = await openTestStore(dir, { io });
+    const opened = await openTestStore(dir, { cacheBytes: 0, io });
     const stored = (await opened.find(blob.key.digest))!;
     fail.on = 'open';
     fail.code = 'EMFILE';
@@ -171,7 +164,7 @@ describe('reads that fail', () => {
         return filled;
       },
     };
-    const opened = await openTestStore(await testFolder(), { io: lying });
+    const opened = await openTestStore(await testFolder(), { cacheBytes: 0, io: lying });
     const blob = testBlob(7, 2 * CHUNK);
     const partial = await opened.openPartial(blob.key);
     await writeChunks(partial, blob);
@@ -188,7 +181,7 @@ describe('others fill the disk', () => {
   it('during a write: idle things go first, then the pull is not kept', async () => {
     const disk = fakeDisk(1000 * CHUNK);
     const time = testClock();
-    const opened = await openTestStore(await testFolder(), { statfs: disk.statfs, clock: time.clock });
+    const opened = await openTestStore(await testFolder(), { cacheBytes: 0, statfs: disk.statfs, clock: time.clock });
     await store(opened, testBlob(8, CHUNK));
     const blob = testBlob(9, 4 * CHUNK);
     const partial = await opened.openPartial(blob.key);

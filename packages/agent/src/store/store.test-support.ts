@@ -1,10 +1,11 @@
 // Folders, disks and clocks for the store's tests.
 
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
-import { onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import type { PartialBlob, Store, StoredBlob } from '../content/ports.ts';
+import { openStore, type BlobStore, type StoreOptions } from './blob-store.ts';
 import type { StatFs } from './disk-space.ts';
 import type { TestBlob } from './test-blob.test-support.ts';
 
@@ -57,4 +58,34 @@ export function fakeDisk(totalBytes: number, freeBytes = totalBytes): { freeByte
 export function testClock(startMs = 1_800_000_000_000): { nowMs: number; clock: () => number } {
   const time = { nowMs: startMs, clock: () => time.nowMs };
   return time;
+}
+
+/** A store whose disk is roomy; closed after the test. */
+export async function openTestStore(dir: string, options: Partial<StoreOptions> = {}): Promise<BlobStore> {
+  const opened = await openStore({ dir, ...fakeDisk(1e9), ...options });
+  onTestFinished(() => opened.close());
+  return opened;
+}
+
+export async function flipByte(path: string, position: number): Promise<void> {
+  const file = await open(path, 'r+');
+  const byte = new Uint8Array(1);
+  await file.read(byte, 0, 1, position);
+  byte[0]! ^= 1;
+  await file.write(byte, 0, 1, position);
+  await file.close();
+}
+
+export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+
+/** Indexes of the chunks that are here. */
+export const has = (blob: { have: { length: number; has(index: number): boolean } }): number[] =>
+  [...Array(blob.have.length).keys()].filter((index) => blob.have.has(index));
+
+export async function expectStored(from: BlobStore, blob: TestBlob): Promise<void> {
+  const stored = await from.find(blob.key.digest);
+  expect(stored?.key).toEqual(blob.key);
+  expect(stored!.chunkDigests.map(hex)).toEqual(blob.chunks.map(({ digest }) => hex(digest)));
+  expect(Buffer.compare(await stored!.read({ start: 0, end: blob.key.size }), blob.bytes)).toBe(0);
 }
