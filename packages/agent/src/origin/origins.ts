@@ -1,0 +1,136 @@
+// The table of origins: the well-known registries, what the operator configured, and any other DNS host.
+//
+// Invariant: only origins that the operator configured may lie at private addresses; the rest must be public.
+
+import { AgentError } from '../errors.ts';
+import { isOriginName, isUnlistedHost, type OriginNames } from './names.ts';
+
+/** TLS of one origin; files are PEM. */
+export interface OriginTls {
+  /** Certificates that are trusted besides the system's. */
+  readonly caFile?: string;
+  readonly certFile?: string;
+  readonly keyFile?: string;
+  /** Accepts any certificate. */
+  readonly insecure?: boolean;
+}
+
+/** An origin as configured. */
+export interface OriginSettings {
+  readonly name: string;
+  /** `scheme://host[:port]`, tried in order. */
+  readonly urls: readonly string[];
+  /** Hosts (`host` or `host:port`) whose token servers belong to this origin although they lie at another site. */
+  readonly realms?: readonly string[];
+  readonly tls?: OriginTls;
+}
+
+/** An origin, checked. */
+export interface OriginEntry {
+  readonly name: string;
+  /** At least one; no path. */
+  readonly urls: readonly [URL, ...URL[]];
+  readonly realms: readonly string[];
+  readonly tls: OriginTls;
+  /** Whether it may lie at private addresses. */
+  readonly privateAllowed: boolean;
+}
+
+const BUILT_IN: readonly OriginSettings[] = [
+  { name: 'docker.io', urls: ['https://registry-1.docker.io'], realms: ['auth.docker.io'] },
+  ...['quay.io', 'registry.access.redhat.com', 'registry.redhat.io', 'ghcr.io', 'gcr.io', 'registry.k8s.io', 'mcr.microsoft.com', 'public.ecr.aws'].map(
+    (name) => ({ name, urls: [`https://${name}`] }),
+  ),
+];
+
+/** Looks origins up by NAME, by host, or as a host that nobody configured. */
+export class OriginTable implements OriginNames {
+  readonly #entries = new Map<string, OriginEntry>();
+  readonly #names = new Map<string, string>();
+
+  /** @throws AgentError CONFIG_INVALID */
+  constructor(configured: readonly OriginSettings[]) {
+    for (const settings of configured) {
+      if (this.#entries.has(settings.name)) throw invalid(`origin "${settings.name}" is configured twice`);
+      this.#add(checkedEntry(settings, true));
+    }
+    for (const settings of BUILT_IN) {
+      if (!this.#entries.has(settings.name)) this.#add(checkedEntry(settings, false));
+    }
+  }
+
+  has(name: string): boolean {
+    return this.#entries.has(name);
+  }
+
+  byHost(hostPort: string): string | undefined {
+    return this.#names.get(hostPort);
+  }
+
+  /** NAMEs of configured and built-in origins, the configured ones first. */
+  names(): string[] {
+    return [...this.#entries.keys()];
+  }
+
+  /** @throws AgentError NAME_UNKNOWN */
+  entry(name: string): OriginEntry {
+    const entry = this.#entries.get(name);
+    if (entry !== undefined) return entry;
+    if (!isUnlistedHost(name)) throw new AgentError('NAME_UNKNOWN', `no origin is called "${name.slice(0, 160)}"`, { detail: { origin: name } });
+    return { name, urls: [new URL(`https://${name}`)], realms: [], tls: {}, privateAllowed: false };
+  }
+
+  #add(entry: OriginEntry): void {
+    this.#entries.set(entry.name, entry);
+    for (const url of entry.urls) {
+      const port = url.port === '' ? defaultPort(url) : url.port;
+      const spellings = url.port === '' ? [url.hostname, `${url.hostname}:${port}`] : [url.host];
+      for (const host of spellings) if (!this.#names.has(host)) this.#names.set(host, entry.name);
+    }
+  }
+}
+
+/**
+ * Reads `NAME=URL` as given on the command line; a NAME given several times has several URLs.
+ * @throws AgentError CONFIG_INVALID
+ */
+export function parseOriginFlags(texts: readonly string[]): OriginSettings[] {
+  const urls = new Map<string, string[]>();
+  for (const text of texts) {
+    const equals = text.indexOf('=');
+    if (equals <= 0) throw invalid(`--origin "${text}" is not NAME=URL`);
+    const name = text.slice(0, equals);
+    urls.set(name, [...(urls.get(name) ?? []), text.slice(equals + 1)]);
+  }
+  const settings = [...urls].map(([name, list]) => ({ name, urls: list }));
+  for (const one of settings) checkedEntry(one, true);
+  return settings;
+}
+
+function checkedEntry(settings: OriginSettings, configured: boolean): OriginEntry {
+  const { name } = settings;
+  if (!isOriginName(name)) throw invalid(`origin name "${name}" is not lower-case letters and digits joined by . _ -`);
+  const [first, ...rest] = settings.urls.map((text) => originUrl(name, text));
+  if (first === undefined) throw invalid(`origin "${name}" has no URL`);
+  return { name, urls: [first, ...rest], realms: settings.realms ?? [], tls: settings.tls ?? {}, privateAllowed: configured };
+}
+
+function originUrl(name: string, text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const whole = url !== undefined && /^https?:$/.test(url.protocol) && (url.href === `${url.origin}/`) && !/[?#]/.test(text);
+  if (!whole) throw invalid(`the URL of origin "${name}" is not http://host[:port] or https://host[:port]: "${withoutPassword(text)}"`);
+  return url;
+}
+
+/** A mistyped URL may hold a password; an error message must not. */
+function withoutPassword(text: string): string {
+  return text.replace(/\/\/[^/]*@/, '//...@').slice(0, 160);
+}
+
+function defaultPort(url: URL): string {
+  return url.protocol === 'https:' ? '443' : '80';
+}
+
+function invalid(message: string): AgentError {
+  return new AgentError('CONFIG_INVALID', message);
+}
