@@ -345,13 +345,36 @@ describe('the tracker goes and comes', () => {
     expect(again.messages.filter(({ type }) => ['done', 'have', 'leave'].includes(type)), 'nothing of the time between').toEqual([]);
     expect(again.messages.findIndex(({ type }) => type === 'want')).toBeLessThan(again.messages.findIndex(({ type }) => type === 'inventory'));
 
-    // The local lease ends: its digests count, its release is told as what is read now.
-    b.handle.progress(b.leases[0]!.leaseId, 5);
-    b.readAll();
+    // The local lease is read in part and given back: its digests count, and what is read now is told.
+    const local = b.leases.pop()!;
+    b.handle.progress(local.leaseId, 5);
+    b.have.setRange([4, 2]);
+    b.handle.done(local.leaseId, 4, [digestOf(4), digestOf(5)]);
+    b.handle.release(local.leaseId, 'failed');
     const wants = await heard(tracker, again, 'want', 2);
-    expect(wants[1]).toMatchObject({ have: [[0, 20]], reading: [] });
-    expect(again.messages.filter(({ type }) => type === 'release' || type === 'progress')).toEqual([]);
-    expect(again.messages.find(({ type }) => type === 'done')).toMatchObject({ first: 4 });
+    expect(wants[1]).toMatchObject({ have: [[0, 6]], reading: [] });
+    expect(again.messages.filter(({ type }) => type === 'release')).toEqual([]);
+    expect(again.messages.filter(({ type }) => type === 'done' || type === 'progress')).toMatchObject([{ leaseId: local.leaseId, bytes: 5 }, { first: 4 }]);
+  });
+
+  test('a lease from before that was read to its end needs no new want', async () => {
+    const { tracker, url } = await startTracker();
+    const coordinator = start(url);
+    const a = joinWith(coordinator, new Member(keyOf('a')));
+    const session = await tracker.session(0);
+    await a.until(() => a.calls.length === 1);
+    session.send(grant(a.key, 'lease-1', 0, 8));
+    await a.until(() => a.leases.length === 1);
+    session.cut();
+    await a.until(() => a.calls.includes('tracker false'));
+    a.handle.need(0, 0);
+    const turning = setInterval(() => clock.advance(50), 1);
+    const again = await tracker.session(1).finally(() => clearInterval(turning));
+    await heard(tracker, again, 'want');
+    a.readAll();
+    a.handle.mismatch();
+    await heard(tracker, again, 'mismatch');
+    expect(again.messages.filter(({ type }) => ['want', 'done', 'release'].includes(type)).map(({ type }) => type)).toEqual(['want', 'done']);
   });
 
   test('after a start together with the fleet, Downloads wait for the first answer of the tracker, two seconds at most', async () => {

@@ -2,12 +2,12 @@
 //
 // Nothing is kept for a tracker that is away: at its return the Download's own state (have, reading) is told afresh as a `want`,
 // and the Download asks anew for what it needs (trackerChanged). Leases of a session that has ended stay with the Download, are
-// told as `reading`, and end without a word to the new session but for their `done`, which always counts.
+// told as `reading`; `done` and `progress` of theirs go on, and what is given back unread is told as a new `want`.
 
 import { toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { chunkCount, chunkMapSigningBytes } from '@flotilla/shared/chunk-map';
 import { packDigests, unpackDigests, type AgentMessage, type TrackerEvent } from '@flotilla/shared/tracker-api';
-import type { LeaseHandle, LeaseMember, ReleaseReason, Source } from '../content/ports.ts';
+import type { Lease, LeaseHandle, LeaseMember, ReleaseReason, Source } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
 import type { Clock } from './clock.ts';
 import { LocalLeases } from './local-leases.ts';
@@ -33,8 +33,8 @@ export class Joined implements LeaseHandle {
   readonly #canRead: boolean;
   readonly #with: JoinedComponents;
   readonly #local: LocalLeases;
-  /** Ids of the leases that the open session gave. */
-  readonly #leases = new Set<string>();
+  /** Leases not yet released, and whether the open session gave them. */
+  readonly #leases = new Map<string, { readonly range: IndexRange; ofSession: boolean }>();
   /** As it goes on the wire: the member's key may be part of a larger object. */
   readonly #blob: { digest: string; size: number };
   #tracked = false;
@@ -47,7 +47,7 @@ export class Joined implements LeaseHandle {
     this.#source = source;
     this.#canRead = canRead;
     this.#with = components;
-    this.#local = new LocalLeases(member, components.self, canRead, components.clock);
+    this.#local = new LocalLeases(member, components.self, canRead, components.clock, (lease) => this.#grant(lease, false));
   }
 
   // ---- what the coordinator says
@@ -62,7 +62,7 @@ export class Joined implements LeaseHandle {
   /** No session: leases come from the rules without a tracker. @param holdUntilMs not before this time */
   alone(holdUntilMs: number): void {
     this.#tracked = false;
-    this.#leases.clear();
+    for (const lease of this.#leases.values()) lease.ofSession = false;
     this.#cancelWant();
     this.#local.start(holdUntilMs);
   }
@@ -79,8 +79,7 @@ export class Joined implements LeaseHandle {
     switch (event.type) {
       case 'grant':
         this.#inside([event.first, event.count], event.type);
-        this.#leases.add(event.leaseId);
-        this.member.grant({ leaseId: event.leaseId, first: event.first, count: event.count, deadlineMs: event.deadlineMs, mode: event.mode });
+        this.#grant({ leaseId: event.leaseId, first: event.first, count: event.count, deadlineMs: event.deadlineMs, mode: event.mode }, true);
         return;
       case 'peers':
         this.member.peers(event.peers);
@@ -99,7 +98,7 @@ export class Joined implements LeaseHandle {
 
   /** @returns whether the lease is one of this Download's */
   revoke(leaseId: string, keep: number): boolean {
-    if (!this.#leases.has(leaseId)) return false;
+    if (this.#leases.get(leaseId)?.ofSession !== true) return false;
     this.member.revoke(leaseId, keep);
     return true;
   }
@@ -127,7 +126,7 @@ export class Joined implements LeaseHandle {
   }
 
   progress(leaseId: string, bytes: number): void {
-    if (this.#leases.has(leaseId)) this.#send({ type: 'progress', leaseId, bytes });
+    this.#send({ type: 'progress', leaseId, bytes });
   }
 
   done(leaseId: string, first: number, digests: readonly Uint8Array[]): void {
@@ -138,9 +137,11 @@ export class Joined implements LeaseHandle {
   release(leaseId: string, reason: ReleaseReason, retryAfterMs?: number): void {
     if (this.#gone) return;
     this.#local.released(leaseId, reason, retryAfterMs);
-    if (this.#leases.delete(leaseId)) this.#send({ type: 'release', leaseId, reason, ...(retryAfterMs !== undefined && { retryAfterMs: Math.round(retryAfterMs) }) });
-    // A session that never gave this lease knows it as `reading` only: it hears what is read now.
-    else if (this.#tracked) this.#wantSoon();
+    const lease = this.#leases.get(leaseId);
+    this.#leases.delete(leaseId);
+    // A session that never gave this lease knows it as `reading` only: it hears what is read now, if that is not all here.
+    if (lease?.ofSession === false) this.#wantUnlessRead(lease.range);
+    else this.#send({ type: 'release', leaseId, reason, ...(retryAfterMs !== undefined && { retryAfterMs: Math.round(retryAfterMs) }) });
   }
 
   seed(chunkDigests: readonly Uint8Array[]): void {
@@ -178,8 +179,16 @@ export class Joined implements LeaseHandle {
     });
   }
 
+  #grant(lease: Lease, ofSession: boolean): void {
+    this.#leases.set(lease.leaseId, { range: [lease.first, lease.count], ofSession });
+    this.member.grant(lease);
+  }
+
   /** After the Download has dealt with what it is doing, and once for several. */
-  #wantSoon(): void {
+  #wantUnlessRead([first, count]: IndexRange): void {
+    let unread = false;
+    for (let index = first; index < first + count; index++) unread ||= !this.member.have.has(index);
+    if (!unread || !this.#tracked) return;
     this.#cancelWant();
     this.#cancelWant = this.#with.clock.after(0, () => this.#want());
   }

@@ -26,6 +26,7 @@ export class LocalLeases {
   readonly #member: LeaseMember;
   readonly #clock: Clock;
   readonly #canRead: boolean;
+  readonly #onGrant: (lease: Lease) => void;
   readonly #rendezvous: Rendezvous;
   /** Leases given here and not released, by id, with their mode. */
   readonly #leases = new Map<string, Lease['mode']>();
@@ -38,7 +39,9 @@ export class LocalLeases {
   #failures = 0;
   #cancelLook: () => void = () => undefined;
 
-  constructor(member: LeaseMember, self: string, canRead: boolean, clock: Clock) {
+  /** @param onGrant hands a lease to the member */
+  constructor(member: LeaseMember, self: string, canRead: boolean, clock: Clock, onGrant: (lease: Lease) => void) {
+    this.#onGrant = onGrant;
     this.#member = member;
     this.#clock = clock;
     this.#canRead = canRead;
@@ -122,7 +125,7 @@ export class LocalLeases {
     if (mode !== 'hedge') this.#wanted--;
     const leaseId = `local-${++granted}`;
     this.#leases.set(leaseId, mode);
-    this.#member.grant({ leaseId, first, count, mode, deadlineMs: this.#deadlineMs(count) });
+    this.#onGrant({ leaseId, first, count, mode, deadlineMs: this.#deadlineMs(count) });
   }
 
   #deadlineMs(chunks: number): number {
