@@ -61,20 +61,23 @@ export interface StoredBlob {
 /** The chunks of an unfinished blob. One writer: its Download. */
 export interface PartialBlob {
   readonly key: BlobKey;
-  /** False: no room on disk, so chunks are kept in memory until `drop`ped, and `finish` keeps nothing. */
+  /** False: no room on disk, so chunks are kept in memory until `drop`ped, and `finish` keeps nothing. Turns false when the disk fills up or fails. */
   readonly kept: boolean;
   /** What was found on disk and hashed again at opening, and what was written since. */
   readonly have: ReadonlyBitfield;
   digestOf(index: number): Uint8Array | undefined;
-  /** Stores verified bytes; on return they can be read. @throws DISK_FULL, after which `kept` partials stay usable for reading */
+  /** Stores verified bytes; on return they can be read: from memory where the disk is full or fails, see `kept`. */
   write(index: number, digest: Uint8Array, bytes: Uint8Array): Promise<void>;
-  /** The whole chunk, from memory where it is recent. */
+  /** The whole chunk, from memory where it is recent. @throws STORE_CORRUPT, after which the chunk is in `have` no more */
   read(index: number): Promise<Uint8Array>;
   /** Forgets chunks: found wrong, or (kept: false) passed by all readers. */
   drop(ranges: readonly IndexRange[]): Promise<void>;
   /** Where the bytes lie, for hashing the whole off the main thread; undefined while in memory only. */
   readonly path: string | undefined;
-  /** fsync, rename into place, fsync the folder, index. Only after the blob's digest was verified. */
+  /**
+   * fsync, index, rename into place, fsync the folder. Only after the blob's digest was verified. undefined: it could not be kept.
+   * A blob that is kept may be evicted from then on unless it is pinned; `close` is not needed after it.
+   */
   finish(mediaType: string | undefined): Promise<StoredBlob | undefined>;
   /** Ends the writer. `keep`: chunks stay for the next pull; otherwise they are removed. */
   close(keep: boolean): Promise<void>;

@@ -1,13 +1,13 @@
 // The chunks of an unfinished blob in one sparse file, written at their places.
 //
-//   open --finish--> finished --close--> closed        finished: the file is the blob; chunks can be read until close
-//     |  \--write fails--> overflowing --close--> closed
+//   open --finish--> finished                 the file is the blob; chunks can still be read; close is not needed
+//     |  \--a write fails--> overflowing --close--> closed
 //     \--close--> closed
 //
 // Invariant: `have` says of no chunk that it is here unless its bytes had its digest, hashed by the caller of `write` in this
-// process or by `resume`. When the disk fills up or fails, that write throws; from then on `kept` is false and chunks, that
-// one too when it is written again, go to memory, bounded like those of a MemoryPartial. What is on disk stays readable,
-// and stays for the next pull. A blob that cannot be finished for such a reason is not kept, that is all.
+// process or by `resume`. When the disk fills up or fails, no write is lost: `kept` turns false, and that chunk and all later
+// ones go to memory, bounded like those of a MemoryPartial. What is on disk stays readable, and stays for the next pull.
+// A blob that cannot be finished for such a reason is not kept, that is all.
 
 import { Bitfield, type IndexRange, type ReadonlyBitfield } from '@flotilla/shared/bitfield';
 import { chunkBounds, chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
@@ -37,9 +37,10 @@ export interface PartialOwner {
   overflowed(partial: DiskPartial, error: AgentError): void;
   /** A record about a chunk could not be written. */
   unrecorded(partial: DiskPartial, error: unknown): void;
-  /** Makes it a finished blob. Where it rejects, the partial is as it was. */
+  /** Makes it a finished blob, which ends the partial as far as the store goes. Where it rejects, the partial is as it was. */
   finish(partial: DiskPartial, mediaType: string | undefined): Promise<StoredBlob>;
-  closed(partial: DiskPartial, keep: boolean, finished: boolean): Promise<void>;
+  /** It has ended unfinished. */
+  closed(partial: DiskPartial, keep: boolean): Promise<void>;
 }
 
 /** Chunks read and hashed at once while a partial is resumed: at most 16 MiB in memory. */
@@ -130,12 +131,8 @@ export class DiskPartial implements PartialBlob {
       }
       const held = this.#digests[index];
       if (this.#finished !== undefined || (held !== undefined && sameDigest(held, digest))) return;
-      if (this.#overflowing) {
-        this.#memory.set(index, bytes);
-      } else {
-        await this.#writeToDisk(index, bytes);
-        this.#with.cache.put(this.#cacheOwner, index, bytes);
-      }
+      if (!this.#overflowing && (await this.#writeToDisk(index, bytes))) this.#with.cache.put(this.#cacheOwner, index, bytes);
+      else this.#memory.set(index, bytes);
       this.#have.set(index);
       this.#digests[index] = digest;
       if (!this.#memory.has(index)) await this.#record(index, digest);
@@ -207,16 +204,19 @@ export class DiskPartial implements PartialBlob {
     await this.#journal.settled();
     this.#memory.clear();
     this.#with.cache.deleteAll(this.#cacheOwner, this.#have.length);
-    await this.#with.owner.closed(this, keep, this.#finished !== undefined);
+    if (this.#finished === undefined) await this.#with.owner.closed(this, keep);
   }
 
-  async #writeToDisk(index: number, bytes: Uint8Array): Promise<void> {
+  /** @returns false where the disk does not take it */
+  async #writeToDisk(index: number, bytes: Uint8Array): Promise<boolean> {
     const { io, files, owner } = this.#with;
     try {
       await owner.claim(this, bytes.length);
       await files.use(this.file, (handle) => io.write(handle, bytes, this.#start(index)));
+      return true;
     } catch (error) {
-      throw this.#overflow(error, 'cannot be written', index);
+      this.#overflow(error, 'cannot be written', index);
+      return false;
     }
   }
 
@@ -243,14 +243,13 @@ export class DiskPartial implements PartialBlob {
     if (this.#finished === undefined) await this.#journal.record(index, digest);
   }
 
-  #overflow(error: unknown, message: string, index?: number): AgentError {
+  #overflow(error: unknown, message: string, index?: number): void {
     const failure = this.#error(error, message, index);
     this.#suspect ||= failure.code !== 'DISK_FULL';
     if (!this.#overflowing) {
       this.#overflowing = true;
       this.#with.owner.overflowed(this, failure);
     }
-    return failure;
   }
 
   async #forget(index: number, digest: Uint8Array): Promise<void> {

@@ -115,34 +115,29 @@ export class Partials implements PartialOwner {
       await this.#syncFolder(folder, key);
     });
     catalogue.removePartial(key);
-    // In use until the partial is closed.
-    catalogue.pin(key.digest);
     const blob = this.#finished.add(key, mediaType, chunkDigests, file);
     await this.#forgetRecords(key);
+    this.#open.delete(keyText(key));
     return blob;
   }
 
-  async closed(partial: DiskPartial, keep: boolean, finished: boolean): Promise<void> {
-    const { catalogue, files, index, io, now, logger } = this.#parts;
+  async closed(partial: DiskPartial, keep: boolean): Promise<void> {
+    const { files, index, io, now, logger } = this.#parts;
     const { key, file } = partial;
     const held = this.#held(partial);
-    if (finished) {
-      catalogue.unpin(key.digest);
-    } else {
-      await files.forget(file);
-      if (keep && partial.bytesOnDisk > 0) {
-        held.touchedMs = now();
-        try {
-          held.bytes = await io.allocatedBytes(file.path);
-          await index.touchPartial(key, held.touchedMs);
-        } catch (error) {
-          logger.warn({ err: error, digest: key.digest }, 'store: partial not recorded');
-        }
-        held.promisedBytes = 0;
-        held.open = false;
-      } else {
-        await this.#remove(held);
+    await files.forget(file);
+    if (keep && partial.bytesOnDisk > 0) {
+      held.touchedMs = now();
+      try {
+        held.bytes = await io.allocatedBytes(file.path);
+        await index.touchPartial(key, held.touchedMs);
+      } catch (error) {
+        logger.warn({ err: error, digest: key.digest }, 'store: partial not recorded');
       }
+      held.promisedBytes = 0;
+      held.open = false;
+    } else {
+      await this.#remove(held);
     }
     this.#open.delete(keyText(key));
   }
