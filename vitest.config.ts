@@ -1,15 +1,16 @@
-// Unit tests stand beside the code; test/ holds what needs several programs. `test/**/*.real.test.ts` need real programs
-// or root and run with `npm run test:all` only.
+// Unit tests stand beside the code; test/ holds what needs several programs. `test/**/*.real.test.ts` need real programs or root:
+// they are left out by default and run alone, one file at a time, with FLOTILLA_TEST_REAL=1 (scripts/test.mjs).
 import { defineConfig } from 'vitest/config';
 
 const real = process.env['FLOTILLA_TEST_REAL'] === '1';
 
 export default defineConfig({
   test: {
-    include: ['packages/*/src/**/*.test.ts', 'test/**/*.test.ts'],
+    include: real ? ['test/**/*.real.test.ts'] : ['packages/*/src/**/*.test.ts', 'test/**/*.test.ts'],
     exclude: ['**/node_modules/**', ...(real ? [] : ['test/**/*.real.test.ts'])],
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    fileParallelism: !real,
+    testTimeout: real ? 180_000 : 30_000,
+    hookTimeout: real ? 180_000 : 30_000,
     pool: 'forks',
   },
 });

@@ -1,0 +1,97 @@
+// `npm test`: set-up, types, lint, then every test that needs neither root nor other programs. `--all` adds the tests against real
+// programs and namespaces (test/**/*.real.test.ts); `--only-real` runs those alone. Other arguments go to vitest.
+//
+// Invariant: the last line printed is `N passed, N failed`, with `, N skipped` where tests were skipped; the reason of each is printed
+// above it. The exit code is 0 only when tests ran and none failed.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { orExplain, root, setUp, workspaceNode } from './setup.mjs';
+
+/** @typedef {{ passed: number, failed: number, skipped: string[] }} Outcome */
+
+const OPTIONS = new Set(['--all', '--only-real']);
+const given = process.argv.slice(2);
+const vitestArgs = given.filter((arg) => !OPTIONS.has(arg));
+const onlyReal = given.includes('--only-real');
+
+orExplain(setUp);
+const outcomes = [];
+if (!onlyReal) {
+  outcomes.push(check('types', 'tsc', ['--noEmit']), check('lint', 'oxlint', ['--deny-warnings']));
+  outcomes.push(runVitest(false));
+}
+if (onlyReal || given.includes('--all')) outcomes.push(runVitest(true));
+process.exitCode = report(outcomes);
+
+/**
+ * Prints nothing and counts nothing when all is well.
+ * @param {string} what
+ * @param {string} program
+ * @param {string[]} args
+ * @returns {Outcome}
+ */
+function check(what, program, args) {
+  const { status } = spawnSync(join(root, 'node_modules', '.bin', program), args, { cwd: root, stdio: 'inherit' });
+  if (status !== 0) process.stdout.write(`${what}: not clean (see above)\n`);
+  return { passed: 0, failed: status === 0 ? 0 : 1, skipped: [] };
+}
+
+/**
+ * @param {boolean} real
+ * @returns {Outcome}
+ */
+function runVitest(real) {
+  const folder = mkdtempSync(join(tmpdir(), 'flotilla-test-'));
+  try {
+    const resultFile = join(folder, 'result.json');
+    const args = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${resultFile}`, '--passWithNoTests', ...vitestArgs];
+    const { status } = spawnSync(workspaceNode, [join(root, 'node_modules', 'vitest', 'vitest.mjs'), ...args], {
+      cwd: root,
+      stdio: 'inherit',
+      env: { ...process.env, FLOTILLA_TEST_REAL: real ? '1' : '0' },
+    });
+    const outcome = readOutcome(resultFile);
+    // A worker that crashed or an error outside every test fails the run without failing a test.
+    return status !== 0 && outcome.failed === 0 ? { ...outcome, failed: 1 } : outcome;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/**
+ * @param {string} file vitest's JSON report
+ * @returns {Outcome}
+ */
+function readOutcome(file) {
+  /** @type {{ testResults: { name: string, status: string, assertionResults: { fullName: string, status: string }[] }[] }} */
+  let result;
+  try {
+    result = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    process.stdout.write(`vitest left no report: ${error instanceof Error ? error.message : String(error)}\n`);
+    return { passed: 0, failed: 1, skipped: [] };
+  }
+  const tests = result.testResults.flatMap((testFile) => testFile.assertionResults);
+  const count = (/** @type {string} */ status) => tests.filter((test) => test.status === status).length;
+  // A file that cannot be loaded, or whose hooks failed, may have no failed test of its own.
+  const failedFiles = result.testResults.filter(({ status, assertionResults }) => status === 'failed' && !assertionResults.some((test) => test.status === 'failed'));
+  const skipped = tests.filter((test) => !['passed', 'failed'].includes(test.status));
+  return { passed: count('passed'), failed: count('failed') + failedFiles.length, skipped: skipped.map((test) => test.fullName) };
+}
+
+/**
+ * @param {Outcome[]} outcomes
+ * @returns {number} the exit code
+ */
+function report(outcomes) {
+  const passed = outcomes.reduce((sum, outcome) => sum + outcome.passed, 0);
+  const failed = outcomes.reduce((sum, outcome) => sum + outcome.failed, 0);
+  const skipped = outcomes.flatMap((outcome) => outcome.skipped);
+  process.stdout.write('\n');
+  for (const name of skipped) process.stdout.write(`skipped: ${name}\n`);
+  if (passed + failed === 0) process.stdout.write('No test ran: check the arguments.\n');
+  process.stdout.write(`${passed} passed, ${failed} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}\n`);
+  return passed > 0 && failed === 0 ? 0 : 1;
+}
