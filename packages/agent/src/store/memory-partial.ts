@@ -30,7 +30,8 @@ export class MemoryPartial implements PartialBlob {
 
   async write(index: number, digest: Uint8Array, bytes: Uint8Array): Promise<void> {
     this.#have.set(index);
-    this.#chunks.set(index, { digest, bytes });
+    // A view on the frame that the digest came in would keep all of that in memory.
+    this.#chunks.set(index, { digest: new Uint8Array(digest), bytes });
   }
 
   async read(index: number): Promise<Uint8Array> {

@@ -19,6 +19,15 @@ describe('partials', () => {
     await expect(partial.read(0)).rejects.toMatchObject({ code: 'INTERNAL' });
   });
 
+  it.each([['on disk', 1e9], ['in memory', 1]])('%s holds on to no more than the digest of what it is given', async (_, limitBytes) => {
+    const blob = testBlob(12, 10);
+    const partial = await (await openTestStore(await testFolder(), { limitBytes })).openPartial(blob.key);
+    const frame = Buffer.concat([blob.chunks[0]!.digest, new Uint8Array(100_000)]);
+    await partial.write(0, frame.subarray(0, 32), blob.bytes);
+    expect(hex(partial.digestOf(0)!)).toBe(hex(blob.chunks[0]!.digest));
+    expect(partial.digestOf(0)!.buffer.byteLength).toBe(32);
+  });
+
   it('resumes with every chunk that was kept', async () => {
     const dir = await testFolder();
     const blob = testBlob(6, 64 * KIB * 5);

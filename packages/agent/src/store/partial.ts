@@ -134,7 +134,8 @@ export class DiskPartial implements PartialBlob {
       if (!this.#overflowing && (await this.#writeToDisk(index, bytes))) this.#with.cache.put(this.#cacheOwner, index, bytes);
       else this.#memory.set(index, bytes);
       this.#have.set(index);
-      this.#digests[index] = digest;
+      // A view on the frame that it came in would keep all of that in memory.
+      this.#digests[index] = new Uint8Array(digest);
       if (!this.#memory.has(index)) await this.#record(index, digest);
       else if (held !== undefined) await this.#record(index, undefined);
     });
