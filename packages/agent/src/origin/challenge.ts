@@ -36,31 +36,32 @@ class ChallengeReader {
       const params = new Map<string, string>();
       challenges.push({ scheme: scheme.toLowerCase(), params });
       this.#take(BLANK);
-      if (!this.#readParams(params) && this.#take(TOKEN68) !== undefined) continue;
+      const read = this.#readParams(params);
+      // `name=` without a value is the end of what can be read, unless it is the padding of a token68.
+      if (read === 'broken' && (params.size > 0 || this.#take(TOKEN68) === undefined)) break;
+      if (read === 'none') this.#take(TOKEN68);
     }
     return challenges;
   }
 
   /** Reads `name=value` pairs until something else follows; a name without `=` begins the next challenge. */
-  #readParams(params: Map<string, string>): boolean {
-    let any = false;
+  #readParams(params: Map<string, string>): 'some' | 'none' | 'broken' {
     for (;;) {
       const start = this.#at;
       this.#take(COMMAS);
       const name = this.#take(TOKEN);
       if (name === undefined || this.#take(EQUALS) === undefined) {
         this.#at = start;
-        return any;
+        return params.size > 0 ? 'some' : 'none';
       }
       const value = this.#quoted() ?? this.#take(TOKEN);
       if (value === undefined) {
         this.#at = start;
-        return any;
+        return 'broken';
       }
       // The first of two equal names counts: a field appended behind the real one cannot move the realm.
       const key = name.toLowerCase();
       if (!params.has(key)) params.set(key, value);
-      any = true;
     }
   }
 

@@ -3,6 +3,7 @@
 //
 // Non-goals: retries, redirects, tokens (calls.ts). HTTP/2 is left out: one connection with one window is slower for blobs.
 
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { lookup as systemLookup } from 'node:dns';
 import type { LookupFunction } from 'node:net';
@@ -175,7 +176,7 @@ function tlsOptions(origin: string, tls: OriginTls): buildConnector.BuildOptions
     return {
       // One context for all connections: building it parses every trusted certificate.
       secureContext: createSecureContext({
-        ...(tls.caFile === undefined ? {} : { ca: [...getCACertificates('default'), read(tls.caFile).toString('utf8')] }),
+        ...(tls.caFile === undefined ? {} : { ca: [...getCACertificates('default'), ...certificates(read(tls.caFile).toString('utf8'))] }),
         ...(tls.certFile === undefined ? {} : { cert: read(tls.certFile) }),
         ...(tls.keyFile === undefined ? {} : { key: read(tls.keyFile) }),
       }),
@@ -185,4 +186,11 @@ function tlsOptions(origin: string, tls: OriginTls): buildConnector.BuildOptions
     if (error instanceof AgentError) throw error;
     throw new AgentError('CONFIG_INVALID', `the TLS files of origin "${origin}" are no PEM certificates and keys`, { cause: error });
   }
+}
+
+/** The certificates of a PEM file. TLS itself would skip what it cannot read, and fail at every connection. @throws Error */
+function certificates(pem: string): string[] {
+  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
+  if (blocks.length === 0) throw new Error('no certificate');
+  return blocks.map((block) => new X509Certificate(block).toString());
 }

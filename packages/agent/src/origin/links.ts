@@ -38,11 +38,14 @@ export class OriginLinks {
   get(name: string): OriginLink {
     const link = this.#links.get(name);
     if (link === undefined) return this.#open(name);
-    this.#links.delete(name);
-    this.#links.set(name, link);
+    if (!this.#table.has(name)) {
+      this.#links.delete(name);
+      this.#links.set(name, link);
+    }
     return link;
   }
 
+  /** The named origins as configured, then the others, the most recently used one last. */
   all(): OriginLink[] {
     return [...this.#links.values()];
   }

@@ -1,0 +1,206 @@
+// The token flow and Basic against a scripted origin and a scripted token server.
+
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Credentials } from './auth.ts';
+import { ScriptedServer, reply } from './scripted-server.ts';
+import { LAB, bytesOf, sha256, testOrigin } from './test-origin.ts';
+
+const BLOB = Buffer.from('the blob');
+const digest = sha256(BLOB);
+const basic = (user: string, password: string): string => `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+
+interface Options {
+  /** The answer of the token server; a string is the body of a 200. */
+  token?: (count: number) => string | { status: number; headers?: Record<string, string> } | Promise<string>;
+  challenge?: (tokenServer: string) => string | string[];
+  credentials?: Credentials;
+  /** Whether the origin takes this Authorization; by default any Bearer of `issued`. */
+  accepts?: (authorization: string) => boolean;
+}
+
+const counted = (count: number): string => JSON.stringify({ token: `t${count}` });
+
+async function guarded({ token = counted, challenge, credentials, accepts }: Options) {
+  const issued = new Set<string>();
+  let count = 0;
+  const tokens = await ScriptedServer.start((_request, response) => {
+    const answered = token(++count);
+    void Promise.resolve(answered).then((answer) => {
+      if (typeof answer !== 'string') return reply(response, answer.status, '', answer.headers);
+      for (const match of answer.matchAll(/"(?:token|access_token)":"([^"]*)"/g)) issued.add(`Bearer ${match[1]}`);
+      return reply(response, 200, answer);
+    });
+  });
+  const server = await ScriptedServer.start((_request, response, { headers }) => {
+    const authorization = headers.authorization ?? '';
+    if (accepts === undefined ? issued.has(authorization) : accepts(authorization)) return reply(response, 200, BLOB);
+    return reply(response, 401, '{}', { 'www-authenticate': challenge?.(tokens.url) ?? `Bearer realm="${tokens.url}/token?keep=1",service="the registry"` });
+  });
+  const lab = testOrigin([server.url], { deps: { credentials: () => credentials } });
+  onTestFinished(async () => {
+    await lab[Symbol.asyncDispose]();
+    await server[Symbol.asyncDispose]();
+    await tokens[Symbol.asyncDispose]();
+  });
+  const read = async (repository = LAB.repository): Promise<string> =>
+    (await bytesOf(await lab.client.read({ origin: 'lab', repository, kind: 'blob' }, digest, undefined, lab.signal))).toString();
+  return { ...lab, tokens, server, issued, read };
+}
+
+describe('Bearer', () => {
+  test('anonymous: one 401, one token with service and scope, then the blob', async () => {
+    const { read, tokens, server, counts } = await guarded({});
+    expect(await read()).toBe('the blob');
+    expect(tokens.lines).toEqual(['GET /token?keep=1&service=the+registry&scope=repository%3Ateam%2Fapp%3Apull']);
+    expect(tokens.asked[0]!.headers.authorization).toBeUndefined();
+    expect(server.asked.map(({ headers }) => headers.authorization)).toEqual([undefined, 'Bearer t1']);
+    expect(counts.requests).toEqual(['blob 401', 'token 200', 'blob 200']);
+  });
+
+  test('a token serves its repository until shortly before it expires; 60 s where nothing is said', async () => {
+    const { read, tokens, server, clock } = await guarded({});
+    await read();
+    clock.nowMs += 53_000;
+    await read();
+    expect(tokens.lines).toHaveLength(1);
+    // 54 s: ten percent before the end. It is renewed before it is refused: no further 401.
+    clock.nowMs += 1000;
+    await read();
+    expect(tokens.lines).toHaveLength(2);
+    expect(server.asked.map(({ headers }) => headers.authorization)).toEqual([undefined, 'Bearer t1', 'Bearer t1', 'Bearer t2']);
+  });
+
+  test('expires_in and access_token are read', async () => {
+    const { read, tokens, clock } = await guarded({ token: (count) => JSON.stringify({ access_token: `a${count}`, expires_in: 3600 }) });
+    await read();
+    clock.nowMs += 3_589_000;
+    await read();
+    expect(tokens.lines).toHaveLength(1);
+    clock.nowMs += 1000;
+    await read();
+    expect(tokens.lines).toHaveLength(2);
+  });
+
+  test('each repository has its own token', async () => {
+    const { read, tokens } = await guarded({});
+    await read('team/app');
+    await read('team/other');
+    await read('team/app');
+    expect(tokens.lines.map((line) => new URL(line.slice(4), tokens.url).searchParams.get('scope'))).toEqual(['repository:team/app:pull', 'repository:team/other:pull']);
+  });
+
+  test('many at once ask for one token', async () => {
+    const release = Promise.withResolvers<void>();
+    const { read, tokens, server } = await guarded({
+      token: async () => {
+        await release.promise;
+        return JSON.stringify({ token: 'shared' });
+      },
+    });
+    const reads = Array.from({ length: 6 }, () => read());
+    // All six have been refused before the token comes.
+    while (server.asked.length < 6) await new Promise((resolve) => setImmediate(resolve));
+    release.resolve();
+    expect(await Promise.all(reads)).toEqual(Array.from({ length: 6 }, () => 'the blob'));
+    expect(tokens.lines).toHaveLength(1);
+  });
+
+  test('a token that the origin revoked is replaced, once', async () => {
+    const { read, tokens, issued } = await guarded({});
+    await read();
+    issued.clear();
+    expect(await read()).toBe('the blob');
+    expect(tokens.lines).toHaveLength(2);
+  });
+
+  test('a fresh token that is refused is ORIGIN_UNAUTHORIZED, and not kept', async () => {
+    const { read, tokens, server } = await guarded({ accepts: () => false });
+    await expect(read()).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED', detail: { status: 401 } });
+    expect([tokens.lines.length, server.lines.length]).toEqual([1, 2]);
+    await expect(read()).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
+    expect(server.asked[2]!.headers.authorization).toBeUndefined();
+  });
+
+  test.each<[string, Options['token'], string]>([
+    ['no JSON', () => '<html>', 'ORIGIN_AUTH_FAILED'],
+    ['no token', () => '{}', 'ORIGIN_AUTH_FAILED'],
+    ['an empty token', () => '{"token":"","access_token":7}', 'ORIGIN_AUTH_FAILED'],
+    ['a token with a line break', () => '{"token":"a\\r\\nX: y"}', 'ORIGIN_AUTH_FAILED'],
+    ['a token without end', () => JSON.stringify({ token: 'x'.repeat(300_000) }), 'ORIGIN_AUTH_FAILED'],
+    ['400', () => ({ status: 400 }), 'ORIGIN_AUTH_FAILED'],
+    ['a redirect', () => ({ status: 307, headers: { location: '/elsewhere' } }), 'ORIGIN_AUTH_FAILED'],
+    ['503 again and again', () => ({ status: 503 }), 'ORIGIN_AUTH_FAILED'],
+    ['401', () => ({ status: 401 }), 'ORIGIN_UNAUTHORIZED'],
+    ['403', () => ({ status: 403 }), 'ORIGIN_UNAUTHORIZED'],
+  ])('a token server with %s', async (_name, token, code) => {
+    const { read } = await guarded(token === undefined ? {} : { token });
+    await expect(read()).rejects.toMatchObject({ code });
+  });
+
+  test('a token server that fails once is asked again', async () => {
+    const { read, tokens } = await guarded({ token: (count) => (count === 1 ? { status: 503 } : JSON.stringify({ token: 'x' })) });
+    expect(await read()).toBe('the blob');
+    expect(tokens.lines).toHaveLength(2);
+  });
+
+  test('a token server that throttles silences the origin for as long', async () => {
+    const { read, server } = await guarded({ token: () => ({ status: 429, headers: { 'retry-after': '7' } }) });
+    await expect(read()).rejects.toMatchObject({ code: 'ORIGIN_THROTTLED', retryAfterMs: 7000 });
+    await expect(read()).rejects.toMatchObject({ code: 'ORIGIN_THROTTLED', retryAfterMs: 7000 });
+    expect(server.lines).toHaveLength(1);
+  });
+
+  test('credentials go to the realm as Basic, the origin gets the token only', async () => {
+    const { read, tokens, server } = await guarded({ credentials: { username: 'ann', password: 'p:w' } });
+    await read();
+    expect(tokens.asked[0]!.headers.authorization).toBe(basic('ann', 'p:w'));
+    expect(server.asked.map(({ headers }) => headers.authorization)).toEqual([undefined, 'Bearer t1']);
+  });
+
+  test('a realm at a foreign host is refused before anything is sent there', async () => {
+    const { read, tokens } = await guarded({
+      credentials: { username: 'ann', password: 'secret' },
+      challenge: (url) => `Bearer realm="${url.replace('127.0.0.1', 'localhost')}/token"`,
+    });
+    await expect(read()).rejects.toMatchObject({ code: 'ORIGIN_REALM_REFUSED' });
+    expect(tokens.asked).toEqual([]);
+  });
+
+  test('giving up while the token is fetched rejects with the reason and cuts the connection', async () => {
+    const asked = Promise.withResolvers<void>();
+    const { client, tokens, signal, abort } = await guarded({
+      token: () => {
+        asked.resolve();
+        return new Promise(() => undefined);
+      },
+    });
+    const reading = client.stat(LAB, digest, signal);
+    await asked.promise;
+    abort(new Error('enough'));
+    await expect(reading).rejects.toThrow('enough');
+    await tokens.idle();
+  });
+});
+
+describe('Basic', () => {
+  const challenge = (): string => 'Basic realm="the registry"';
+
+  test('with credentials', async () => {
+    const header = basic('ann', 'secret');
+    const { read, server } = await guarded({ challenge, credentials: { username: 'ann', password: 'secret' }, accepts: (sent) => sent === header });
+    expect(await read()).toBe('the blob');
+    await read();
+    expect(server.asked.map(({ headers }) => headers.authorization)).toEqual([undefined, header, header]);
+  });
+
+  test('without credentials', async () => {
+    const { read } = await guarded({ challenge });
+    await expect(read()).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
+  });
+
+  test('Bearer is preferred where both are offered', async () => {
+    const { read, tokens } = await guarded({ challenge: (url) => ['Basic realm="x"', `Bearer realm="${url}/token"`] });
+    expect(await read()).toBe('the blob');
+    expect(tokens.lines).toHaveLength(1);
+  });
+});
