@@ -1,0 +1,413 @@
+// One blob's exchange at this host: who else trades it, what they hold, what was asked of whom.
+//
+// Two agents trade a blob once each has named it to the other (interest both ways): then each sends its bitfield, and from
+// then on only what is new (have, reading). With a member (a Download) chunks are asked for; without one this host only uploads.
+// Verdicts of the member on a chunk are acted on here: forged bans, conflict is not asked of that peer again.
+// Non-goals: how many requests a peer gets and when it stalls (requests.ts), serving requests (uploader.ts).
+
+import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
+import { chunkBounds, chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
+import type { ExchangeFrame } from '@flotilla/shared/exchange';
+import type { PeerInfo } from '@flotilla/shared/tracker-api';
+import type { ChunkVerdict, Holding, SourceStatus, SwarmHandle, SwarmMember } from '../content/ports.ts';
+import type { SwarmCounters, SwarmLog } from './counters.ts';
+import type { Arrival, Fetch } from './intake.ts';
+import { RateMeter } from './ledger.ts';
+import type { Link } from './link.ts';
+import { PeerFault } from './peer-fault.ts';
+import { Picker, type Budget } from './picker.ts';
+
+export type BlobLink = Link<BlobSwarm>;
+
+/** Ranges in one have or reading; more goes as a bitfield. */
+const MAX_RANGES = 1024;
+/** An endgame duplicate waits at least this long for the first request. */
+const MIN_PATIENCE_MS = 100;
+/** ... and this many times what the peer usually takes. */
+const PATIENCE = 1.5;
+
+export interface BlobSwarmContext {
+  readonly budget: Budget;
+  readonly random: () => number;
+  readonly nowMs: () => number;
+  readonly counters: SwarmCounters;
+  readonly log: SwarmLog;
+  /** There may be something to ask of this peer now. */
+  wake(link: BlobLink): void;
+  /** Memory for requests became free. */
+  wakeAll(): void;
+  /** The peer sent bytes that contradict the digest that it sent with them. */
+  forged(peerId: string, key: BlobKey, index: number): void;
+  connect(peers: readonly PeerInfo[]): void;
+  /** The member has left. */
+  left(blob: BlobSwarm): void;
+}
+
+/** A peer that trades this blob with us. */
+interface BlobPeer {
+  readonly link: BlobLink;
+  have: Bitfield;
+  /** Announcements that it has not been told yet. */
+  readonly fresh: Set<number>;
+  /** The next announcement is a whole bitfield. */
+  retold: boolean;
+  readingTold: boolean;
+  reading: readonly IndexRange[];
+  readonly down: RateMeter;
+  readonly up: RateMeter;
+  bytesDown: number;
+  bytesUp: number;
+}
+
+export class BlobSwarm implements SwarmHandle {
+  readonly key: BlobKey;
+  readonly id: string;
+  /** Our own number of the blob, the same to every peer. */
+  readonly channel: number;
+  readonly chunks: number;
+  /** What uploads are read from. */
+  holding: Holding;
+  readonly #context: BlobSwarmContext;
+  readonly #peers = new Map<string, BlobPeer>();
+  readonly #readers: Uint16Array;
+  #member: SwarmMember | undefined;
+  #picker: Picker | undefined;
+  #reading: readonly IndexRange[] = [];
+  #changed = false;
+
+  constructor(channel: number, holding: Holding, member: SwarmMember | undefined, context: BlobSwarmContext) {
+    this.key = holding.key;
+    this.id = blobId(holding.key);
+    this.channel = channel;
+    this.chunks = chunkCount(holding.key.size);
+    this.holding = holding;
+    this.#context = context;
+    this.#readers = new Uint16Array(member === undefined ? 0 : this.chunks);
+    this.#member = member;
+    if (member !== undefined) {
+      this.#picker = new Picker(this.chunks, {
+        budget: context.budget,
+        random: context.random,
+        wants: (index) => member.wants(index),
+        bytesOf: (index) => this.bytesOf(index),
+      });
+    }
+  }
+
+  /** Whether this host fetches the blob, not only uploads it. */
+  get fetching(): boolean {
+    return this.#member !== undefined;
+  }
+
+  bytesOf(index: number): number {
+    const { start, end } = chunkBounds(this.key.size, index);
+    return end - start;
+  }
+
+  /** @throws PeerFault where the blob has no such chunk */
+  checkIndex(index: number): void {
+    if (index >= this.chunks) throw new PeerFault('PEER_PROTOCOL', `chunk ${index} of ${this.chunks}`);
+  }
+
+  isPaired(link: BlobLink): boolean {
+    return this.#peers.get(link.peerId)?.link === link;
+  }
+
+  /** Both sides have named the blob: tells the peer what is here. */
+  pair(link: BlobLink): void {
+    if (this.isPaired(link)) return;
+    this.#peers.set(link.peerId, {
+      link, have: new Bitfield(this.chunks), fresh: new Set(), retold: true, readingTold: this.#reading.length === 0, reading: [],
+      down: new RateMeter(), up: new RateMeter(), bytesDown: 0, bytesUp: 0,
+    });
+    this.#picker?.setHave(link.peerId, new Bitfield(this.chunks));
+    for (const frame of this.#news(link.peerId)) link.outbox.send(frame);
+    this.#sourcesChanged();
+  }
+
+  /** The peer left the blob, or its session ended: its requests go elsewhere. */
+  unpair(link: BlobLink): void {
+    const peer = this.#peers.get(link.peerId);
+    if (peer?.link !== link) return;
+    this.#countReaders(peer.reading, -1);
+    this.#peers.delete(link.peerId);
+    for (const fetch of link.intake.fetches()) {
+      if (fetch.owner === this) link.intake.drop(this.channel, fetch.index);
+    }
+    this.#picker?.removePeer(link.peerId);
+    this.#wakeUseful();
+    this.#sourcesChanged();
+  }
+
+  // ---- what the peer says
+
+  bitfield(link: BlobLink, bits: Uint8Array): void {
+    const peer = this.#peers.get(link.peerId);
+    if (peer === undefined) return;
+    peer.have = Bitfield.fromBytes(this.chunks, bits);
+    this.#picker?.setHave(link.peerId, peer.have);
+    this.#context.wake(link);
+    this.#sourcesChanged();
+  }
+
+  have(link: BlobLink, ranges: readonly IndexRange[]): void {
+    this.#checkRanges(ranges);
+    const peer = this.#peers.get(link.peerId);
+    if (peer === undefined) return;
+    for (const range of ranges) peer.have.setRange(range);
+    if (this.#picker === undefined || this.#picker.addHave(link.peerId, ranges) === 0) return;
+    if (this.#picker.useful(link.peerId)) this.#context.wake(link);
+    this.#sourcesChanged();
+  }
+
+  read(link: BlobLink, ranges: readonly IndexRange[]): void {
+    this.#checkRanges(ranges);
+    const peer = this.#peers.get(link.peerId);
+    if (peer === undefined) return;
+    this.#countReaders(peer.reading, -1);
+    peer.reading = ranges;
+    this.#countReaders(ranges, 1);
+    this.#sourcesChanged();
+  }
+
+  // ---- what is asked of peers
+
+  /** Chooses a chunk to ask of this peer, and counts it as asked. */
+  pick(link: BlobLink, nowMs: number): Fetch<BlobSwarm> | undefined {
+    const { peerId } = link;
+    if (this.#picker === undefined || this.#member === undefined) return undefined;
+    if (!this.#picker.useful(peerId) && !this.#picker.endgame) return undefined;
+    const asked = this.#picker.asked;
+    const index = this.#picker.pick(peerId, {
+      nowMs,
+      urgent: this.#member.urgent(),
+      patienceMs: Math.max(MIN_PATIENCE_MS, PATIENCE * link.account.expectedMs(this.bytesOf(0))),
+    });
+    if (index === undefined) return undefined;
+    if (this.#picker.asked === asked) this.#context.counters.add('duplicate_requests', 1);
+    return { owner: this, channel: this.channel, index, bytes: this.bytesOf(index), sinceMs: nowMs };
+  }
+
+  /** Peers that trade this blob. */
+  get sourceCount(): number {
+    return this.#peers.size;
+  }
+
+  /** A request will not be answered. */
+  failed(link: BlobLink, index: number): void {
+    this.#picker?.failed(link.peerId, index);
+    this.#wakeUseful();
+  }
+
+  /** A whole chunk: the member checks it, its verdict is acted on. */
+  arrived(link: BlobLink, { fetch, digest, bytes }: Arrival<BlobSwarm>, nowMs: number): void {
+    const member = this.#member;
+    const picker = this.#picker;
+    if (member === undefined || picker === undefined) return;
+    link.account.delivered(bytes.length, nowMs - fetch.sinceMs);
+    for (const peerId of picker.arrived(link.peerId, fetch.index)) this.#cancel(peerId, fetch.index);
+    const act = (verdict: ChunkVerdict): void => this.#judged(link, fetch.index, bytes.length, verdict, picker);
+    member.accept(fetch.index, digest, bytes, link.peerId).then(act, (error: unknown) => {
+      this.#context.log.warn({ digest: this.key.digest, chunk: fetch.index, peer: link.peerId, err: error }, 'chunk was not taken');
+      act('duplicate');
+    });
+  }
+
+  /** Bytes of this blob went to or came from the peer. */
+  moved(peerId: string, direction: 'up' | 'down', bytes: number, nowMs: number): void {
+    const peer = this.#peers.get(peerId);
+    if (peer === undefined) return;
+    peer[direction].add(bytes, nowMs);
+    if (direction === 'up') peer.bytesUp += bytes;
+    else peer.bytesDown += bytes;
+  }
+
+  /** Requests that are late may be asked of a second peer now, and a reader may starve. */
+  tick(): void {
+    if (this.#picker === undefined || this.#member === undefined) return;
+    if (this.#picker.endgame || this.#member.urgent() !== undefined) for (const peer of this.#peers.values()) this.#context.wake(peer.link);
+  }
+
+  /** The peer asked for what is not here: it gets a fresh bitfield. */
+  correct(link: BlobLink): void {
+    const peer = this.#peers.get(link.peerId);
+    if (peer === undefined) return;
+    peer.retold = true;
+    this.#tellLater(peer);
+  }
+
+  // ---- SwarmHandle: what the Download says
+
+  announce(indexes: readonly number[]): void {
+    for (const index of indexes) {
+      for (const peerId of this.#picker?.obtained(index) ?? []) this.#cancel(peerId, index);
+    }
+    for (const peer of this.#peers.values()) {
+      for (const index of indexes) if (!peer.have.has(index)) peer.fresh.add(index);
+      if (peer.fresh.size > 0) this.#tellLater(peer);
+    }
+  }
+
+  reading(ranges: readonly IndexRange[]): void {
+    const indexes = ranges.flatMap(([first, count]) => Array.from({ length: count }, (_, at) => first + at));
+    this.#reading = toRanges(indexes).slice(0, MAX_RANGES);
+    for (const peer of this.#peers.values()) {
+      peer.readingTold = false;
+      this.#tellLater(peer);
+    }
+  }
+
+  poke(): void {
+    this.#picker?.refresh();
+    this.#wakeUseful();
+  }
+
+  retract(): void {
+    for (const peer of this.#peers.values()) {
+      peer.retold = true;
+      this.#tellLater(peer);
+    }
+    this.poke();
+  }
+
+  connect(peers: readonly PeerInfo[]): void {
+    this.#context.connect(peers);
+  }
+
+  heldByPeer(index: number): boolean {
+    return (this.#picker?.availability(index) ?? 0) > 0;
+  }
+
+  readByPeer(index: number): boolean {
+    return (this.#readers[index] ?? 0) > 0;
+  }
+
+  peers(): string[] {
+    return [...this.#peers.keys()];
+  }
+
+  sources(): SourceStatus[] {
+    const nowMs = this.#context.nowMs();
+    return [...this.#peers].map(([peerId, peer]) => ({
+      peerId,
+      held: peer.have.count,
+      downRate: peer.down.rate(nowMs),
+      upRate: peer.up.rate(nowMs),
+      bytesDown: peer.bytesDown,
+      bytesUp: peer.bytesUp,
+    }));
+  }
+
+  leave(): void {
+    if (this.#member === undefined) return;
+    this.#stopFetching();
+    this.#context.left(this);
+  }
+
+  /** Ends: what was asked is cancelled. Telling the peers is the caller's. */
+  close(): void {
+    this.#stopFetching();
+    this.#peers.clear();
+  }
+
+  // ---- inside
+
+  #stopFetching(): void {
+    this.#member = undefined;
+    for (const { link } of this.#peers.values()) {
+      for (const fetch of link.intake.fetches()) if (fetch.owner === this) this.#cancel(link.peerId, fetch.index);
+    }
+    this.#picker?.close();
+    this.#picker = undefined;
+    this.#context.wakeAll();
+  }
+
+  #judged(link: BlobLink, index: number, bytes: number, verdict: ChunkVerdict, picker: Picker): void {
+    const { counters } = this.#context;
+    switch (verdict) {
+      case 'kept':
+        counters.add('kept_bytes', bytes);
+        break;
+      case 'duplicate':
+        counters.add('duplicate_bytes', bytes);
+        break;
+      case 'conflict':
+        counters.add('conflict_chunks', 1);
+        link.account.conflicts++;
+        picker.forbid(link.peerId, index);
+        break;
+      case 'forged':
+        counters.add('forged_chunks', 1);
+        link.account.forged++;
+        picker.forbid(link.peerId, index);
+        this.#context.forged(link.peerId, this.key, index);
+        break;
+    }
+    picker.settled(index);
+    this.#context.wakeAll();
+  }
+
+  #cancel(peerId: string, index: number): void {
+    const link = this.#peers.get(peerId)?.link;
+    if (link?.intake.drop(this.channel, index) === undefined) return;
+    link.outbox.send({ type: 'cancel', channel: this.channel, index });
+    this.#context.wake(link);
+  }
+
+  #tellLater(peer: BlobPeer): void {
+    peer.link.outbox.later(this.channel, () => this.#news(peer.link.peerId));
+  }
+
+  /** What the peer has not been told. */
+  #news(peerId: string): ExchangeFrame[] {
+    const peer = this.#peers.get(peerId);
+    if (peer === undefined) return [];
+    const { channel } = this;
+    const frames: ExchangeFrame[] = [];
+    const ranges = toRanges(peer.fresh);
+    if (peer.retold || ranges.length > MAX_RANGES) frames.push({ type: 'bitfield', channel, bits: this.holding.have.bytes() });
+    else if (ranges.length > 0) frames.push({ type: 'have', channel, ranges });
+    if (!peer.readingTold) frames.push({ type: 'reading', channel, ranges: this.#reading });
+    peer.fresh.clear();
+    peer.retold = false;
+    peer.readingTold = true;
+    return frames;
+  }
+
+  #wakeUseful(): void {
+    if (this.#picker === undefined) return;
+    for (const [peerId, peer] of this.#peers) {
+      if (this.#picker.useful(peerId)) this.#context.wake(peer.link);
+    }
+  }
+
+  #countReaders(ranges: readonly IndexRange[], step: 1 | -1): void {
+    for (const [first, count] of ranges) {
+      for (let index = first; index < first + count; index++) if (index < this.#readers.length) this.#readers[index]! += step;
+    }
+  }
+
+  /** @throws PeerFault */
+  #checkRanges(ranges: readonly IndexRange[]): void {
+    let end = 0;
+    for (const [first, count] of ranges) {
+      if (count === 0 || first < end || first + count > this.chunks) throw new PeerFault('PEER_PROTOCOL', `range ${first}+${count} of ${this.chunks} chunks`);
+      end = first + count;
+    }
+  }
+
+  /** Told once per turn, however much changed. */
+  #sourcesChanged(): void {
+    if (this.#changed || this.#member === undefined) return;
+    this.#changed = true;
+    setImmediate(() => {
+      this.#changed = false;
+      this.#member?.sourcesChanged();
+    });
+  }
+}
+
+/** Digest and size: two blobs of one digest and different sizes are not the same swarm. */
+export function blobId(key: BlobKey): string {
+  return `${key.digest}/${key.size}`;
+}

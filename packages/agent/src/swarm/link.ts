@@ -1,0 +1,64 @@
+// What a verified session means to the exchange: which blobs each side has named, what was asked, how the peer does.
+// Lives as long as its session. Bounds: MAX_INTERESTS blobs named by each side.
+
+import type { BlobKey } from '@flotilla/shared/chunk-map';
+import { Intake } from './intake.ts';
+import type { Account } from './ledger.ts';
+import type { Outbox } from './outbox.ts';
+import type { PeerSession } from './session.ts';
+
+/** Blobs that one side may name to the other at a time. Part of the protocol: more is a fault. */
+export const MAX_INTERESTS = 1024;
+
+/** A blob that the peer named, and its number for it. Kept also where this host knows nothing of the blob. */
+export interface Interest {
+  readonly channel: number;
+  readonly key: BlobKey;
+  readonly id: string;
+}
+
+/** What an Intake needs to know of a blob's state at this host. */
+export interface FetchOwner {
+  readonly channel: number;
+}
+
+export class Link<Owner extends FetchOwner> {
+  readonly session: PeerSession;
+  readonly account: Account;
+  readonly intake: Intake<Owner>;
+  readonly sinceMs: number;
+  /** By the peer's channel number, and by blob. */
+  readonly interests = new Map<number, Interest>();
+  readonly interestIn = new Map<string, Interest>();
+  /** Blobs that were named to the peer. */
+  readonly named = new Map<string, Owner>();
+  /** No requests before: it stalled or said busy. */
+  backoffUntilMs = 0;
+  /** Whose turn it is when several blobs have something to ask. */
+  turn = 0;
+  readonly #openMs: number | undefined;
+
+  /** @param openMs how long opening the stream took, where this side did */
+  constructor(session: PeerSession, account: Account, stray: (bytes: number) => void, sinceMs: number, openMs?: number) {
+    this.session = session;
+    this.account = account;
+    this.intake = new Intake(stray);
+    this.sinceMs = sinceMs;
+    this.#openMs = openMs;
+  }
+
+  get peerId(): string {
+    return this.session.peerId;
+  }
+
+  get outbox(): Outbox {
+    return this.session.outbox;
+  }
+
+  /** Best known round trip; undefined before the first measurement. */
+  get roundTripMs(): number | undefined {
+    const { rtt } = this.session.connection;
+    if (rtt === undefined) return this.#openMs;
+    return Math.min(rtt, this.#openMs ?? rtt);
+  }
+}

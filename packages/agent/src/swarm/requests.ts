@@ -1,0 +1,149 @@
+// When a peer is asked for its next chunk, and when it is given up on.
+//
+// A peer gets one request at a time (a queue at the uploader is a delay for everybody), a second one only where the round trip
+// would otherwise leave the link idle: where rate x round trip exceeds a chunk, or where there are too few sources to fill the gap.
+// A peer that moves nothing for max(STALL_MS, 4 x expected) stalls: all that was asked of it goes elsewhere, and it rests.
+// Which chunk: picker.ts. Invariant: the picker and the peer's intake agree on what is asked of it.
+
+import type { BlobLink, BlobSwarm } from './blob-swarm.ts';
+import type { SwarmCounters } from './counters.ts';
+import type { TokenBucket } from './limits.ts';
+
+const STALL_MS = 2_000;
+const STALL_FACTOR = 4;
+/** How long a stalled peer rests: doubled with each stall in a row. */
+const FIRST_REST_MS = 1_000;
+const LONGEST_REST_MS = 60_000;
+/** With fewer sources than this, two requests each. */
+const FEW_SOURCES = 8;
+
+export interface RequestsComponents {
+  readonly counters: SwarmCounters;
+  readonly nowMs: () => number;
+  /** Download limit of this host. */
+  readonly limit: TokenBucket;
+  /** Blobs that are being fetched. */
+  readonly fetching: () => readonly BlobSwarm[];
+  readonly links: () => Iterable<BlobLink>;
+}
+
+export class Requests {
+  readonly #with: RequestsComponents;
+  readonly #awake = new Set<BlobLink>();
+  #turn: NodeJS.Immediate | undefined;
+  #limited: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(components: RequestsComponents) {
+    this.#with = components;
+  }
+
+  /** There may be something to ask of this peer: looked at once this turn is over. */
+  wake(link: BlobLink): void {
+    if (this.#closed) return;
+    this.#awake.add(link);
+    this.#turn ??= setImmediate(() => {
+      this.#turn = undefined;
+      const links = [...this.#awake];
+      this.#awake.clear();
+      for (const each of links) this.#fill(each);
+    });
+  }
+
+  wakeAll(): void {
+    for (const link of this.#with.links()) this.wake(link);
+  }
+
+  /** The peer will not answer: what was asked of it goes elsewhere. */
+  giveUp(link: BlobLink): void {
+    for (const fetch of link.intake.fetches()) {
+      link.intake.drop(fetch.channel, fetch.index);
+      link.outbox.send({ type: 'cancel', channel: fetch.channel, index: fetch.index });
+      fetch.owner.failed(link, fetch.index);
+    }
+  }
+
+  /** The peer said busy. */
+  refused(link: BlobLink, blob: BlobSwarm, index: number, retryAfterMs: number): void {
+    if (link.intake.drop(blob.channel, index) === undefined) return;
+    this.#with.counters.add('busy_answers', 1);
+    link.backoffUntilMs = Math.max(link.backoffUntilMs, this.#with.nowMs() + Math.min(Math.max(retryAfterMs, 10), LONGEST_REST_MS));
+    blob.failed(link, index);
+  }
+
+  /** Looks for stalls, ends rests. A few times per second. */
+  tick(): void {
+    const nowMs = this.#with.nowMs();
+    for (const link of this.#with.links()) {
+      if (link.backoffUntilMs !== 0 && link.backoffUntilMs <= nowMs) {
+        link.backoffUntilMs = 0;
+        this.wake(link);
+      }
+      const [oldest] = link.intake.fetches();
+      if (oldest === undefined) continue;
+      const patienceMs = Math.max(STALL_MS, STALL_FACTOR * link.account.expectedMs(oldest.bytes));
+      if (nowMs - link.intake.movedAtMs > patienceMs) this.#stalled(link, nowMs);
+    }
+    for (const blob of this.#with.fetching()) blob.tick();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#awake.clear();
+    clearImmediate(this.#turn);
+    clearTimeout(this.#limited);
+  }
+
+  #stalled(link: BlobLink, nowMs: number): void {
+    this.#with.counters.add('stalled_requests', link.intake.size);
+    const restMs = Math.min(LONGEST_REST_MS, FIRST_REST_MS * 2 ** Math.min(link.account.stalls, 10));
+    link.account.stalls++;
+    link.backoffUntilMs = nowMs + restMs;
+    this.giveUp(link);
+  }
+
+  #fill(link: BlobLink): void {
+    const nowMs = this.#with.nowMs();
+    if (link.session.closed || link.backoffUntilMs > nowMs) return;
+    const blobs = this.#with.fetching();
+    // The blob whose turn it is first: several blobs share a peer evenly.
+    for (let without = 0; without < blobs.length; link.turn++) {
+      const blob = blobs[link.turn % blobs.length]!;
+      if (!blob.isPaired(link) || link.intake.size >= this.#atOnce(link, blob)) {
+        without++;
+        continue;
+      }
+      if (this.#waitForLimit(blob.bytesOf(0), nowMs)) return;
+      const fetch = blob.pick(link, nowMs);
+      if (fetch === undefined) {
+        without++;
+        continue;
+      }
+      without = 0;
+      this.#with.limit.take(fetch.bytes, nowMs);
+      this.#with.counters.add('requests', 1);
+      link.intake.expect(fetch);
+      link.outbox.send({ type: 'request', channel: fetch.channel, index: fetch.index });
+    }
+  }
+
+  /** Requests that this peer should have at a time. */
+  #atOnce(link: BlobLink, blob: BlobSwarm): number {
+    if (blob.sourceCount < FEW_SOURCES) return 2;
+    const { latencyMs } = link.account;
+    const roundTripMs = link.roundTripMs;
+    if (latencyMs === undefined || roundTripMs === undefined) return 1;
+    // rate x round trip > chunk, with rate = chunk / (latency - round trip)
+    return roundTripMs > latencyMs - roundTripMs ? 2 : 1;
+  }
+
+  #waitForLimit(bytes: number, nowMs: number): boolean {
+    const waitMs = this.#with.limit.waitMs(bytes, nowMs);
+    if (waitMs === 0) return false;
+    this.#limited ??= setTimeout(() => {
+      this.#limited = undefined;
+      this.wakeAll();
+    }, waitMs);
+    return true;
+  }
+}

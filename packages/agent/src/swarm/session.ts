@@ -1,0 +1,161 @@
+// One exchange stream with one peer: both say hello, then frames flow.
+//
+//   open --hello of the other side, verified--> ready --any fault, or close()--> closed
+//
+// Invariants: until the other side's membership is verified nothing but our own hello is sent, and anything but its hello
+// is a fault; a fault aborts the stream at once; `closed` is told exactly once.
+// Reading is never paused: frames are handled as they come, and what they may make us keep is bounded elsewhere (chunks by
+// our own requests, requests by the upload queue, announcements by the blob's size).
+// Non-goals: what the frames mean (exchange.ts), which of two sessions with a peer stays (swarm.ts).
+
+import type { Connection, Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface';
+import { FrameDecoder, PROTOCOL_VERSION, type ExchangeFrame } from '@flotilla/shared/exchange';
+import type { TokenBucket } from './limits.ts';
+import { Outbox } from './outbox.ts';
+import { PeerFault } from './peer-fault.ts';
+
+/** What follows the hellos. */
+export type ReadyFrame = Exclude<ExchangeFrame, { type: 'hello' }>;
+
+export interface SessionEvents {
+  ready(session: PeerSession): void;
+  /** May throw a PeerFault, which ends the session. */
+  frame(session: PeerSession, frame: ReadyFrame): void;
+  closed(session: PeerSession, fault: PeerFault): void;
+}
+
+export interface SessionInit {
+  readonly stream: Stream;
+  readonly connection: Connection;
+  /** Id of the peer that opened the stream: ours or theirs. */
+  readonly openedBy: string;
+  /** Our own membership. */
+  readonly membership: string;
+  readonly agentVersion: string;
+  /** Throws where `membership` does not make `peerId` a member. */
+  readonly check: (membership: string, peerId: string) => void;
+  readonly uploadLimit: TokenBucket;
+  readonly helloTimeoutMs: number;
+  readonly nowMs: () => number;
+  readonly events: SessionEvents;
+}
+
+export class PeerSession {
+  /** Proven by the connection. */
+  readonly peerId: string;
+  readonly connection: Connection;
+  readonly openedBy: string;
+  readonly outbox: Outbox;
+  readonly #init: SessionInit;
+  readonly #decoder = new FrameDecoder();
+  readonly #helloTimer: NodeJS.Timeout;
+  #state: 'open' | 'ready' | 'closed' = 'open';
+  #membership = '';
+
+  constructor(init: SessionInit) {
+    this.#init = init;
+    this.connection = init.connection;
+    this.peerId = init.connection.remotePeer.toString();
+    this.openedBy = init.openedBy;
+    this.outbox = new Outbox({
+      stream: init.stream,
+      limit: init.uploadLimit,
+      nowMs: init.nowMs,
+      failed: (error) => this.close(error),
+    });
+    this.#helloTimer = setTimeout(
+      () => this.close(new PeerFault('PEER_TIMEOUT', `no hello in ${init.helloTimeoutMs} ms`)),
+      init.helloTimeoutMs,
+    );
+    const { stream } = init;
+    stream.addEventListener('message', (event) => this.#read(event));
+    stream.addEventListener('end', () => this.close(new PeerFault('PEER_LOST', 'the peer closed the stream')));
+    stream.addEventListener('close', ({ error }: StreamCloseEvent) => {
+      this.close(new PeerFault('PEER_LOST', 'the stream closed', { cause: error }));
+    });
+    this.outbox.send({
+      type: 'hello',
+      version: PROTOCOL_VERSION,
+      membership: init.membership,
+      capabilities: [],
+      agentVersion: init.agentVersion,
+    });
+  }
+
+  get ready(): boolean {
+    return this.#state === 'ready';
+  }
+
+  get closed(): boolean {
+    return this.#state === 'closed';
+  }
+
+  /** Checks the peer's membership once more: it may have ended since. */
+  recheck(): void {
+    if (this.#state === 'ready') this.#verify(this.#membership);
+  }
+
+  /** Ends the session; the stream is aborted with the reason. */
+  close(reason: Error): void {
+    if (this.#state === 'closed') return;
+    this.#end(reason);
+    this.#init.stream.abort(reason);
+  }
+
+  /** Ends the session after what is queued has been written. */
+  async finish(signal: AbortSignal): Promise<void> {
+    if (this.#state === 'closed') return;
+    const { stream } = this.#init;
+    await this.outbox.flushed(signal);
+    this.#end(new PeerFault('PEER_CLOSED', 'this side closes'));
+    await stream.close({ signal });
+  }
+
+  #end(reason: Error): void {
+    this.#state = 'closed';
+    clearTimeout(this.#helloTimer);
+    this.outbox.close();
+    const fault = reason instanceof PeerFault ? reason : new PeerFault('PEER_LOST', reason.message, { cause: reason });
+    this.#init.events.closed(this, fault);
+  }
+
+  #read({ data }: StreamMessageEvent): void {
+    try {
+      for (const bytes of data instanceof Uint8Array ? [data] : data) {
+        for (const frame of this.#decoder.push(bytes)) {
+          if (this.#state === 'closed') return;
+          this.#frame(frame);
+        }
+      }
+    } catch (error) {
+      this.close(
+        error instanceof PeerFault ? error : new PeerFault('PEER_PROTOCOL', error instanceof Error ? error.message : String(error), { cause: error }),
+      );
+    }
+  }
+
+  #frame(frame: ExchangeFrame): void {
+    if (frame.type !== 'hello') {
+      if (this.#state !== 'ready') throw new PeerFault('PEER_PROTOCOL', `${frame.type} before hello`);
+      this.#init.events.frame(this, frame);
+      return;
+    }
+    if (this.#state === 'ready') throw new PeerFault('PEER_PROTOCOL', 'a second hello');
+    if (frame.version !== PROTOCOL_VERSION) throw new PeerFault('PEER_PROTOCOL', `exchange version ${frame.version}`);
+    this.#verify(frame.membership);
+    this.#membership = frame.membership;
+    this.#state = 'ready';
+    clearTimeout(this.#helloTimer);
+    this.#init.events.ready(this);
+  }
+
+  #verify(membership: string): void {
+    try {
+      this.#init.check(membership, this.peerId);
+    } catch (error) {
+      const fault = new PeerFault('PEER_REFUSED', `${this.peerId} is no member of this fleet`, { cause: error });
+      if (this.#state !== 'ready') throw fault;
+      this.close(fault);
+    }
+  }
+}

@@ -1,0 +1,358 @@
+// Peers of this host: connections, who may stay connected, and the exchange that runs over them. The face of swarm/.
+//
+// Invariants: one session per peer carries the exchange (of two, the one opened by the lower peer id stays, so that both sides
+// choose the same); a connection without a session is closed; a ban ends the session at once and keeps new ones away.
+
+import type { Connection, Libp2p, PrivateKey, Stream } from '@libp2p/interface';
+import { multiaddr } from '@multiformats/multiaddr';
+import type { BlobKey } from '@flotilla/shared/chunk-map';
+import { PROTOCOL_ID } from '@flotilla/shared/exchange';
+import type { PeerInfo } from '@flotilla/shared/tracker-api';
+import type { Holdings, Swarm, SwarmHandle, SwarmMember } from '../content/ports.ts';
+import type { BlobLink } from './blob-swarm.ts';
+import type { SwarmCounters, SwarmLog } from './counters.ts';
+import { Exchange } from './exchange.ts';
+import { Ledger } from './ledger.ts';
+import { TokenBucket } from './limits.ts';
+import { Link } from './link.ts';
+import { Mesh } from './mesh.ts';
+import { DIAL_TIMEOUT_MS, reachableAt, startNode } from './node.ts';
+import { PeerFault } from './peer-fault.ts';
+import { PeerSession } from './session.ts';
+
+export interface SwarmInit {
+  readonly privateKey: PrivateKey;
+  /** `host:port` to listen on */
+  readonly listen: string;
+  /** `host` or `host:port` where others reach this agent; empty: the addresses it listens on. */
+  readonly announce: readonly string[];
+  /** Our own membership as the tracker last renewed it; undefined: not enrolled, so there are no peers. */
+  readonly membership: () => string | undefined;
+  /** Throws where `membership` does not make `peerId` a member of our fleet. */
+  readonly checkMembership: (membership: string, peerId: string) => void;
+  /** Expelled or in quarantine, as the tracker says. After a change call `bansChanged`. */
+  readonly banned: (peerId: string) => boolean;
+  readonly holdings: Holdings;
+  readonly counters: SwarmCounters;
+  readonly log: SwarmLog;
+  /** The peer sent bytes that contradict the digest that it sent with them. It is banned here already. */
+  readonly onForged: (peerId: string, key: BlobKey, index: number) => void;
+  readonly agentVersion: string;
+  /** Bytes per second; undefined: no limit */
+  readonly uploadLimit?: number | undefined;
+  readonly downloadLimit?: number | undefined;
+  /** @default 10 minutes */
+  readonly banMs?: number;
+  /** @default 5 s */
+  readonly helloTimeoutMs?: number;
+}
+
+export interface SwarmStatus {
+  readonly peerId: string;
+  readonly addresses: readonly string[];
+  readonly peers: readonly {
+    readonly peerId: string;
+    readonly address: string;
+    readonly standing: boolean;
+    readonly sinceMs: number;
+    readonly downRate: number;
+    readonly upRate: number;
+    readonly bytesDown: number;
+    readonly bytesUp: number;
+    /** Requests that it has not answered. */
+    readonly asked: number;
+    /** Control that it has not read, bytes. */
+    readonly queuedBytes: number;
+  }[];
+  readonly bans: readonly { readonly peerId: string; readonly untilMs: number }[];
+  readonly blobs: number;
+  readonly outstandingBytes: number;
+  readonly uploads: { readonly active: number; readonly queued: number; readonly slots: number; readonly bytesPerSecond: number };
+}
+
+const BAN_MS = 10 * 60_000;
+const HELLO_TIMEOUT_MS = 5_000;
+/** A connection must carry a session within this time. */
+const UNUSED_CONNECTION_MS = 10_000;
+const CHECK_INTERVAL_MS = 15_000;
+/** An extra connection that trades no blob is closed by the side that opened it. */
+const IDLE_MS = 60_000;
+const CLOSE_TIMEOUT_MS = 400;
+
+/** Starts listening. @throws AgentError PORT_IN_USE, CONFIG_INVALID */
+export async function createSwarm(init: SwarmInit): Promise<PeerSwarm> {
+  const ledger = new Ledger();
+  const banned = (peerId: string): boolean => ledger.isBanned(peerId, Date.now()) || init.banned(peerId);
+  const node = await startNode({ privateKey: init.privateKey, listen: init.listen, banned });
+  const swarm = new PeerSwarm(node, ledger, banned, init);
+  await swarm.listen();
+  return swarm;
+}
+
+export class PeerSwarm implements Swarm {
+  readonly peerId: string;
+  readonly #node: Libp2p;
+  readonly #init: SwarmInit;
+  readonly #ledger: Ledger;
+  readonly #banned: (peerId: string) => boolean;
+  readonly #uploadLimit: TokenBucket;
+  readonly #downloadLimit: TokenBucket;
+  readonly #exchange: Exchange;
+  readonly #mesh: Mesh;
+  readonly #sessions = new Set<PeerSession>();
+  readonly #links = new Map<string, BlobLink>();
+  readonly #idleSinceMs = new Map<BlobLink, number>();
+  readonly #unused = new Map<string, NodeJS.Timeout>();
+  readonly #timer: NodeJS.Timeout;
+  /** How long opening the stream took, for sessions that this side opened. */
+  readonly #openMs = new WeakMap<PeerSession, number>();
+  #closing = false;
+
+  constructor(node: Libp2p, ledger: Ledger, banned: (peerId: string) => boolean, init: SwarmInit) {
+    this.#node = node;
+    this.#init = init;
+    this.#ledger = ledger;
+    this.#banned = banned;
+    this.peerId = node.peerId.toString();
+    this.#uploadLimit = new TokenBucket(init.uploadLimit);
+    this.#downloadLimit = new TokenBucket(init.downloadLimit);
+    this.#mesh = new Mesh({
+      selfId: this.peerId,
+      random: Math.random,
+      nowMs: Date.now,
+      isConnected: (peerId) => this.#links.has(peerId),
+      mayDial: (peerId) => !banned(peerId),
+      dial: (peer, signal) => this.#dial(peer, signal),
+      failed: (peerId, error) => {
+        init.counters.add('failed_dials', 1);
+        init.log.debug({ peer: peerId, err: error }, 'peer cannot be reached');
+      },
+    });
+    this.#exchange = new Exchange({
+      holdings: init.holdings,
+      counters: init.counters,
+      log: init.log,
+      nowMs: Date.now,
+      random: Math.random,
+      downloadLimit: this.#downloadLimit,
+      forged: (peerId, key, index) => this.#forged(peerId, key, index),
+      connect: (peers) => this.#mesh.connect(peers),
+    });
+    this.#timer = setInterval(() => this.#check(), CHECK_INTERVAL_MS);
+    this.#timer.unref();
+  }
+
+  /** Takes streams of the exchange protocol. Called once, by createSwarm. */
+  async listen(): Promise<void> {
+    this.#node.addEventListener('connection:open', ({ detail }) => this.#expectUse(detail));
+    this.#node.addEventListener('connection:close', ({ detail }) => {
+      clearTimeout(this.#unused.get(detail.id));
+      this.#unused.delete(detail.id);
+    });
+    await this.#node.handle(PROTOCOL_ID, (stream, connection) => void this.#open(stream, connection, connection.remotePeer.toString()), {
+      maxInboundStreams: 4,
+      maxOutboundStreams: 4,
+    });
+  }
+
+  /** Multiaddrs without the peer id, to be told to the tracker. */
+  get addresses(): string[] {
+    return reachableAt(this.#node, this.#init.announce);
+  }
+
+  join(member: SwarmMember): SwarmHandle {
+    return this.#exchange.join(member);
+  }
+
+  seeded(key: BlobKey): void {
+    this.#exchange.seeded(key);
+  }
+
+  /** The finished blob was removed from the store. */
+  evicted(key: BlobKey): void {
+    this.#exchange.evicted(key);
+  }
+
+  /** Whom to be connected to, in place of the last mesh. */
+  setMesh(peers: readonly PeerInfo[]): void {
+    this.#mesh.set(peers);
+  }
+
+  /** Connects to extra peers. */
+  connect(peers: readonly PeerInfo[]): void {
+    this.#mesh.connect(peers);
+  }
+
+  setLimits(limits: { upload?: number | undefined; download?: number | undefined }): void {
+    this.#uploadLimit.set(limits.upload);
+    this.#downloadLimit.set(limits.download);
+  }
+
+  /** The answers of `banned` have changed. */
+  bansChanged(): void {
+    for (const link of this.#links.values()) {
+      if (this.#banned(link.peerId)) link.session.close(new PeerFault('PEER_BANNED', 'expelled or in quarantine'));
+    }
+    for (const connection of this.#node.getConnections()) {
+      if (this.#banned(connection.remotePeer.toString())) connection.abort(new PeerFault('PEER_BANNED', 'expelled or in quarantine'));
+    }
+  }
+
+  status(): SwarmStatus {
+    const nowMs = Date.now();
+    return {
+      peerId: this.peerId,
+      addresses: this.addresses,
+      peers: [...this.#links.values()].map((link) => ({
+        peerId: link.peerId,
+        address: link.session.connection.remoteAddr.toString(),
+        standing: this.#mesh.isStanding(link.peerId),
+        sinceMs: link.sinceMs,
+        downRate: link.account.down.rate(nowMs),
+        upRate: link.account.up.rate(nowMs),
+        bytesDown: link.account.bytesDown,
+        bytesUp: link.account.bytesUp,
+        asked: link.intake.size,
+        queuedBytes: link.outbox.queuedBytes,
+      })),
+      bans: this.#ledger.bans(nowMs),
+      ...this.#exchange.status,
+    };
+  }
+
+  /** Tells the peers, closes everything; within a second. */
+  async close(): Promise<void> {
+    if (this.#closing) return;
+    this.#closing = true;
+    clearInterval(this.#timer);
+    this.#mesh.close();
+    this.#exchange.leaveAll();
+    const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
+    await Promise.allSettled([...this.#sessions].map((session) => session.finish(signal)));
+    for (const session of this.#sessions) session.close(new PeerFault('PEER_CLOSED', 'this side closes'));
+    this.#exchange.close();
+    for (const connection of this.#node.getConnections()) connection.abort(new PeerFault('PEER_CLOSED', 'this side closes'));
+    await this.#node.stop();
+    for (const timer of this.#unused.values()) clearTimeout(timer);
+    this.#unused.clear();
+  }
+
+  // ---- sessions
+
+  async #dial(peer: PeerInfo, closed: AbortSignal): Promise<void> {
+    const signal = AbortSignal.any([closed, AbortSignal.timeout(DIAL_TIMEOUT_MS)]);
+    if (this.#init.membership() === undefined) throw new PeerFault('PEER_REFUSED', 'this agent is not enrolled');
+    const connection = await this.#node.dial(peer.addresses.map((address) => multiaddr(`${address}/p2p/${peer.peerId}`)), { signal });
+    if (this.#links.has(peer.peerId)) return;
+    const startedMs = performance.now();
+    const stream = await connection.newStream(PROTOCOL_ID, { signal });
+    const session = this.#open(stream, connection, this.peerId);
+    if (session !== undefined) this.#openMs.set(session, performance.now() - startedMs);
+  }
+
+  #open(stream: Stream, connection: Connection, openedBy: string): PeerSession | undefined {
+    const membership = this.#init.membership();
+    if (membership === undefined || this.#closing || this.#banned(connection.remotePeer.toString())) {
+      stream.abort(new PeerFault('PEER_CLOSED', 'no exchange with this peer now'));
+      return undefined;
+    }
+    const session = new PeerSession({
+      stream,
+      connection,
+      openedBy,
+      membership,
+      agentVersion: this.#init.agentVersion,
+      check: this.#init.checkMembership,
+      uploadLimit: this.#uploadLimit,
+      helloTimeoutMs: this.#init.helloTimeoutMs ?? HELLO_TIMEOUT_MS,
+      nowMs: Date.now,
+      events: {
+        ready: (ready) => this.#ready(ready),
+        frame: (from, frame) => {
+          const link = this.#links.get(from.peerId);
+          if (link?.session === from) this.#exchange.frame(link, frame);
+        },
+        closed: (ended, fault) => this.#closed(ended, fault),
+      },
+    });
+    this.#sessions.add(session);
+    return session;
+  }
+
+  #ready(session: PeerSession): void {
+    const { peerId, openedBy } = session;
+    const other = this.#links.get(peerId);
+    if (other !== undefined) {
+      const lower = peerId < this.peerId ? peerId : this.peerId;
+      if (openedBy !== other.session.openedBy && openedBy !== lower) {
+        session.close(new PeerFault('PEER_CLOSED', 'the session opened by the lower peer id stays'));
+        return;
+      }
+      // Of two opened by the same side the newer one stays: the older may be dead without our knowing.
+      other.session.close(new PeerFault('PEER_CLOSED', 'replaced by another session'));
+    }
+    const stray = (bytes: number): void => this.#init.counters.add('stray_bytes', bytes);
+    const link: BlobLink = new Link(session, this.#ledger.of(peerId), stray, Date.now(), this.#openMs.get(session));
+    link.account.usedAtMs = Date.now();
+    this.#links.set(peerId, link);
+    this.#init.counters.add('sessions_opened', 1);
+    this.#init.log.debug({ peer: peerId, address: session.connection.remoteAddr.toString() }, 'peer connected');
+    this.#exchange.opened(link);
+  }
+
+  #closed(session: PeerSession, fault: PeerFault): void {
+    this.#sessions.delete(session);
+    const { peerId, connection } = session;
+    const link = this.#links.get(peerId);
+    if (link?.session === session) {
+      this.#links.delete(peerId);
+      this.#idleSinceMs.delete(link);
+      this.#exchange.closed(link);
+      this.#init.counters.add('sessions_closed', 1);
+    }
+    const blame = fault.code === 'PEER_PROTOCOL' || fault.code === 'PEER_REFUSED' || fault.code === 'PEER_SLOW';
+    if (blame) {
+      this.#init.counters.add(fault.code === 'PEER_PROTOCOL' ? 'protocol_faults' : fault.code === 'PEER_REFUSED' ? 'refused_peers' : 'slow_peers', 1);
+      this.#init.log.warn({ peer: peerId, code: fault.code, err: fault }, 'peer disconnected');
+    } else this.#init.log.debug({ peer: peerId, code: fault.code, reason: fault.message }, 'peer disconnected');
+    if (this.#closing) return;
+    if (![...this.#sessions].some((each) => each.connection === connection)) this.#drop(connection, fault);
+    if (!this.#links.has(peerId)) this.#mesh.lost(peerId, blame);
+  }
+
+  #drop(connection: Connection, fault: PeerFault): void {
+    // What the stream still has to say (its reset) goes out first.
+    connection.close({ signal: AbortSignal.timeout(CLOSE_TIMEOUT_MS) }).catch(() => connection.abort(fault));
+  }
+
+  /** A connection must come to something. */
+  #expectUse(connection: Connection): void {
+    const timer = setTimeout(() => {
+      this.#unused.delete(connection.id);
+      if ([...this.#sessions].some((session) => session.connection === connection)) return;
+      connection.abort(new PeerFault('PEER_TIMEOUT', 'a connection without a session'));
+    }, UNUSED_CONNECTION_MS);
+    timer.unref();
+    this.#unused.set(connection.id, timer);
+  }
+
+  #forged(peerId: string, key: BlobKey, index: number): void {
+    this.#ledger.ban(peerId, Date.now() + (this.#init.banMs ?? BAN_MS));
+    this.#init.log.warn({ peer: peerId, digest: key.digest, chunk: index }, 'peer forged a chunk: banned');
+    this.#init.onForged(peerId, key, index);
+    this.bansChanged();
+  }
+
+  /** Memberships end; extra connections that trade nothing are closed by the side that opened them. */
+  #check(): void {
+    const nowMs = Date.now();
+    for (const link of this.#links.values()) {
+      const { session } = link;
+      session.recheck();
+      const busy = link.named.size > 0 || link.interests.size > 0 || this.#mesh.isStanding(link.peerId) || session.openedBy !== this.peerId;
+      const sinceMs = busy ? nowMs : (this.#idleSinceMs.get(link) ?? nowMs);
+      this.#idleSinceMs.set(link, sinceMs);
+      if (nowMs - sinceMs >= IDLE_MS) session.close(new PeerFault('PEER_CLOSED', 'idle'));
+    }
+  }
+}
