@@ -17,6 +17,7 @@ import { retryAfterMs } from './standing.ts';
 
 /** Where requests and bytes are counted. */
 export interface OriginMetrics {
+  /** Payload bytes of manifests and blobs. */
   originBytes(bytes: number): void;
   /** Every request that was sent, redirects and tokens included; `status` is an error code where no answer came. */
   originRequest(kind: RequestKind, status: number | ErrorCode): void;

@@ -1,23 +1,25 @@
 import { describe, expect, test } from 'vitest';
-import { OriginTable, parseOriginFlags } from './origins.ts';
+import { OriginTable } from './origins.ts';
 
-describe('--origin', () => {
-  test('a NAME given several times has several URLs, in order', () => {
-    expect(parseOriginFlags(['lab=http://10.0.0.7:5000', 'quay.io=https://mirror.example', 'lab=https://lab.example'])).toEqual([
-      { name: 'lab', urls: ['http://10.0.0.7:5000', 'https://lab.example'] },
-      { name: 'quay.io', urls: ['https://mirror.example'] },
-    ]);
+describe('a configured origin', () => {
+  const configured = (name: string, ...urls: string[]): OriginTable => new OriginTable([{ name, urls }]);
+
+  test('has its URLs in order', () => {
+    expect(configured('lab', 'http://10.0.0.7:5000', 'https://lab.example/').entry('lab').urls.map(({ origin }) => origin)).toEqual(['http://10.0.0.7:5000', 'https://lab.example']);
+  });
+
+  test.each(['', 'Lab', 'a_/b', 'a..b', '-a'])('is not called "%s"', (name) => {
+    expect(() => configured(name, 'http://a.example')).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
   });
 
   test.each([
-    'lab', '=http://a.example', 'Lab=http://a.example', 'a_/b=http://a.example', 'lab=', 'lab=a.example', 'lab=ftp://a.example',
-    'lab=http://a.example/prefix', 'lab=http://a.example/?', 'lab=http://a.example/#', 'lab=http://a.example?x=1', 'lab=http://user@a.example',
-  ])('"%s" is refused', (text) => {
-    expect(() => parseOriginFlags([text])).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+    '', 'a.example', 'ftp://a.example', 'http://a.example/prefix', 'http://a.example/?', 'http://a.example/#', 'http://a.example?x=1', 'http://user@a.example', 'http://a.example:99999',
+  ])('does not lie at "%s"', (url) => {
+    expect(() => configured('lab', url)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
   });
 
   test('a password in a refused URL is not repeated', () => {
-    expect(() => parseOriginFlags(['lab=http://user:secret@a.example'])).toThrow(expect.not.objectContaining({ message: expect.stringContaining('secret') }));
+    expect(() => configured('lab', 'http://user:secret@a.example')).toThrow(expect.not.objectContaining({ message: expect.stringContaining('secret') }));
   });
 });
 

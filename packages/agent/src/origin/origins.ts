@@ -90,23 +90,6 @@ export class OriginTable implements OriginNames {
   }
 }
 
-/**
- * Reads `NAME=URL` as given on the command line; a NAME given several times has several URLs.
- * @throws AgentError CONFIG_INVALID
- */
-export function parseOriginFlags(texts: readonly string[]): OriginSettings[] {
-  const urls = new Map<string, string[]>();
-  for (const text of texts) {
-    const equals = text.indexOf('=');
-    if (equals <= 0) throw invalid(`--origin "${text}" is not NAME=URL`);
-    const name = text.slice(0, equals);
-    urls.set(name, [...(urls.get(name) ?? []), text.slice(equals + 1)]);
-  }
-  const settings = [...urls].map(([name, list]) => ({ name, urls: list }));
-  for (const one of settings) checkedEntry(one, true);
-  return settings;
-}
-
 function checkedEntry(settings: OriginSettings, configured: boolean): OriginEntry {
   const { name } = settings;
   if (!isOriginName(name)) throw invalid(`origin name "${name}" is not lower-case letters and digits joined by . _ -`);
