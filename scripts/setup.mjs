@@ -71,7 +71,7 @@ function wantedStamp() {
 }
 
 function install() {
-  mkdirSync(setupDir, { recursive: true });
+  mkdirSync(join(setupDir, 'tmp'), { recursive: true });
   // Asked first because pnpm alone takes minutes to give up.
   const ping = run('npm', ['ping', '--fetch-retries=1']);
   if (ping.status !== 0) {
@@ -110,6 +110,7 @@ function installEnvironment() {
   return {
     ...outer,
     PATH: path.join(delimiter),
+    TMPDIR: join(setupDir, 'tmp'),
     XDG_DATA_HOME: join(setupDir, 'data'),
     XDG_CACHE_HOME: join(setupDir, 'cache'),
     XDG_STATE_HOME: join(setupDir, 'state'),

@@ -136,7 +136,8 @@ function planAgent(k, port, trackerPort, shared) {
  * @param {string} image the image of the pull line, origin first
  */
 export function welcomeText(options, plan, image) {
-  const mirrored = options.origins[0]?.name ?? 'docker.io';
+  // Clients take a name without a dot for a short name and never look for its mirror.
+  const mirrored = options.origins.find((origin) => origin.name.includes('.'))?.name ?? 'docker.io';
   const endpoints = plan.agents.map((_, index) => `${HOST}:${options.basePort + AGENT_STRIDE * index}`);
   const agents = plan.agents.length === 1 ? 'one agent' : `${plan.agents.length} agents`;
   return `
