@@ -7,8 +7,8 @@ test('the names that others rely on', async () => {
   metrics.content.bytes('origin', 20);
   metrics.content.bytes('duplicate', 5);
   metrics.content.stored(30);
-  metrics.origin.bytes(25);
-  metrics.swarm.uploaded(7);
+  metrics.origin.originBytes(25);
+  metrics.swarm.add('uploaded_bytes', 7);
   const text = await metrics.text();
   for (const line of [
     'flotilla_blob_bytes_total{source="peer"} 10',
@@ -35,12 +35,12 @@ test('requests and errors by class and code', async () => {
   metrics.registry.request('blob', 206, 12);
   metrics.registry.request('blob', 200, 12);
   metrics.registry.request('blob', 'aborted', 12);
-  metrics.origin.request('manifest-head', 'error', 12);
+  metrics.origin.originRequest('manifest', 'ORIGIN_TIMEOUT');
   metrics.error('DISK_FULL');
   const text = await metrics.text();
   expect(text).toContain('flotilla_requests_total{route="blob",status="2xx"} 2');
   expect(text).toContain('flotilla_requests_total{route="blob",status="aborted"} 1');
-  expect(text).toContain('flotilla_origin_requests_total{kind="manifest-head",status="error"} 1');
+  expect(text).toContain('flotilla_origin_requests_total{kind="manifest",status="error"} 1');
   expect(text).toContain('flotilla_errors_total{code="DISK_FULL"} 1');
 });
 

@@ -25,16 +25,16 @@ export interface ContentMetrics {
 
 /** What the registry client reports. */
 export interface OriginMetrics {
-  request(kind: string, status: number | 'error', ms: number): void;
+  /** `status` is an error's code where no answer came. */
+  originRequest(kind: string, status: number | ErrorCode): void;
   /** Payload bytes of blobs and manifests off the origin's wire. */
-  bytes(bytes: number): void;
+  originBytes(bytes: number): void;
 }
 
 /** What the exchange with peers reports. */
 export interface SwarmMetrics {
-  uploaded(bytes: number): void;
-  /** A chunk that was not kept (`forged`, `conflict`), a peer `banned`, a request put off (`busy`), and the like. */
-  event(kind: string): void;
+  /** Bytes for counters that end in `_bytes`, else how often. */
+  add(counter: string, amount: number): void;
 }
 
 export interface ByteTotals {
@@ -62,6 +62,8 @@ export interface Metrics {
   error(code: ErrorCode): void;
   /** Since the agent's start. */
   totals(): ByteTotals;
+  /** Blobs asked for at the local endpoint since the start, by how it ended. */
+  pulls(): { readonly done: number; readonly failed: number };
   /** Gauges are read from these from now on. Once. */
   observe(sources: MetricSources): void;
   readonly contentType: string;
@@ -72,7 +74,6 @@ export interface Metrics {
 /** More values of one label than this are counted as `other`: a bound that a new caller cannot break by accident. */
 const MAX_LABEL_VALUES = 32;
 const REQUEST_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120, 600];
-const ORIGIN_SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
 /** @param defaults also collect the metrics of the process itself */
 export function createMetrics({ defaults = true }: { readonly defaults?: boolean } = {}): Metrics {
@@ -95,13 +96,6 @@ export function createMetrics({ defaults = true }: { readonly defaults?: boolean
     registers,
   });
   const originRequests = counter('flotilla_origin_requests_total', 'Requests to origins.', ['kind', 'status']);
-  const originSeconds = new Histogram({
-    name: 'flotilla_origin_request_seconds',
-    help: 'Time from a request to the headers of the answer.',
-    labelNames: ['kind'],
-    buckets: ORIGIN_SECONDS,
-    registers,
-  });
   const fallbacks = counter('flotilla_fallbacks_total', 'Times that a pull went on by other means than the usual.', ['kind']);
   const errors = counter('flotilla_errors_total', 'Failures by code (docs/errors.md).', ['code']);
   const swarmEvents = counter('flotilla_swarm_events_total', 'What happened in the exchange with peers.', ['kind']);
@@ -111,6 +105,7 @@ export function createMetrics({ defaults = true }: { readonly defaults?: boolean
   const swarmKind = boundedLabel();
   const routeKind = boundedLabel();
   const totals = { peer: 0, origin: 0, store: 0, uploaded: 0, duplicate: 0 };
+  const pulls = { done: 0, failed: 0 };
   for (const source of ['peer', 'origin', 'store'] as const) blobBytes.inc({ source }, 0);
 
   const error = (code: ErrorCode): void => errors.inc({ code });
@@ -119,6 +114,7 @@ export function createMetrics({ defaults = true }: { readonly defaults?: boolean
       error,
       request(route, status, ms) {
         requests.inc({ route: routeKind(route), status: statusClass(status) });
+        if (route === 'blob' && status !== 'aborted') pulls[status < 400 ? 'done' : 'failed']++;
         requestSeconds.observe({ route: routeKind(route) }, ms / 1000);
       },
     },
@@ -135,21 +131,21 @@ export function createMetrics({ defaults = true }: { readonly defaults?: boolean
       fallback: (kind) => fallbacks.inc({ kind: fallbackKind(kind) }),
     },
     origin: {
-      request(kind, status, ms) {
-        originRequests.inc({ kind: originKind(kind), status: statusClass(status) });
-        originSeconds.observe({ kind: originKind(kind) }, ms / 1000);
-      },
-      bytes: (bytes) => originBytes.inc(bytes),
+      originRequest: (kind, status) => originRequests.inc({ kind: originKind(kind), status: statusClass(typeof status === 'number' ? status : 'error') }),
+      originBytes: (bytes) => originBytes.inc(bytes),
     },
     swarm: {
-      uploaded(bytes) {
-        totals.uploaded += bytes;
-        uploadedBytes.inc(bytes);
+      add(kind, amount) {
+        if (kind !== 'uploaded_bytes') swarmEvents.inc({ kind: swarmKind(kind) }, amount);
+        else {
+          totals.uploaded += amount;
+          uploadedBytes.inc(amount);
+        }
       },
-      event: (kind) => swarmEvents.inc({ kind: swarmKind(kind) }),
     },
     error,
     totals: () => ({ ...totals }),
+    pulls: () => ({ ...pulls }),
     observe: (sources) => addGauges(register, sources),
     contentType: register.contentType,
     text: () => register.metrics(),

@@ -74,11 +74,15 @@ export class Bitfield implements ReadonlyBitfield {
     return true;
   }
 
+  /** @throws RangeError when part of it is outside; nothing is changed then */
   setRange([first, count]: IndexRange): void {
+    this.#checkRange(first, count);
     for (let index = first; index < first + count; index++) this.set(index);
   }
 
+  /** @throws RangeError when part of it is outside; nothing is changed then */
   clearRange([first, count]: IndexRange): void {
+    this.#checkRange(first, count);
     for (let index = first; index < first + count; index++) this.clear(index);
   }
 
@@ -104,6 +108,12 @@ export class Bitfield implements ReadonlyBitfield {
 
   #bit(index: number): boolean {
     return (this.#bits[index >> 3]! & (128 >> (index & 7))) !== 0;
+  }
+
+  #checkRange(first: number, count: number): void {
+    if (count <= 0) return;
+    this.#check(first);
+    this.#check(first + count - 1);
   }
 
   #check(index: number): void {

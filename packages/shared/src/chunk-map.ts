@@ -49,7 +49,8 @@ export function chunkBounds(size: number, index: number): ByteRange {
 /** The chunks that touch the byte range, as `[first, last]` inclusive. An empty range touches none: last < first. */
 export function chunksOf(size: number, range: ByteRange): { first: number; last: number } {
   const step = chunkSize(size);
-  return { first: Math.floor(range.start / step), last: Math.ceil(range.end / step) - 1 };
+  const first = Math.floor(range.start / step);
+  return { first, last: range.end > range.start ? Math.ceil(range.end / step) - 1 : first - 1 };
 }
 
 /**

@@ -64,6 +64,9 @@ export function encodeFrameHeader(frame: ExchangeFrame): Uint8Array {
   return Frame.encodeDelimited(Frame.fromObject(toWire(frame))).finish();
 }
 
+/** Ranges that surely fit into one header; who has more to say sends several frames (or a bitfield). */
+export const MAX_RANGES_PER_FRAME = 4096;
+
 /**
  * Cuts a byte stream into frames. Feed it what the socket gives; it keeps at most one incomplete frame.
  * Payloads are views on the fed buffers where a piece arrived whole, copies where it was split.
@@ -191,7 +194,8 @@ function fromWire(wire: WireFrame, payload: Uint8Array): ExchangeFrame {
   const ranges = (list: WireRange[] = []): IndexRange[] => list.map((r) => [r.first ?? 0, r.count ?? 0]);
   if (wire.chunk) {
     const { channel = 0, index = 0, offset = 0, digest } = wire.chunk;
-    return { type: 'chunk', channel, index, offset, payload, ...(digest && digest.length > 0 && { digest }) };
+    // A copy: a view would keep the whole received buffer alive for as long as somebody remembers the digest.
+    return { type: 'chunk', channel, index, offset, payload, ...(digest && digest.length > 0 && { digest: digest.slice() }) };
   }
   if (wire.have) return { type: 'have', channel: wire.have.channel ?? 0, ranges: ranges(wire.have.ranges) };
   if (wire.request) return { type: 'request', channel: wire.request.channel ?? 0, index: wire.request.index ?? 0 };

@@ -29,14 +29,14 @@ export function formatJoinToken(token: JoinToken): string {
 export function parseJoinToken(text: string): JoinToken {
   const trimmed = text.trim();
   if (!trimmed.startsWith(PREFIX)) throw new InvalidJoinTokenError();
-  let fields: Record<string, unknown>;
+  let fields: Record<string, unknown> | null;
   try {
-    fields = JSON.parse(Buffer.from(trimmed.slice(PREFIX.length), 'base64url').toString('utf8')) as Record<string, unknown>;
+    fields = JSON.parse(Buffer.from(trimmed.slice(PREFIX.length), 'base64url').toString('utf8')) as Record<string, unknown> | null;
   } catch (error) {
     throw new InvalidJoinTokenError({ cause: error });
   }
-  const { id, secret, caPin } = fields;
-  if (typeof id !== 'string' || typeof secret !== 'string') throw new InvalidJoinTokenError();
+  const { id, secret, caPin } = fields ?? {};
+  if (typeof id !== 'string' || typeof secret !== 'string' || id === '' || secret === '') throw new InvalidJoinTokenError();
   if (caPin !== undefined && typeof caPin !== 'string') throw new InvalidJoinTokenError();
   return { id, secret, ...(caPin !== undefined && { caPin }) };
 }

@@ -2,9 +2,11 @@
 // name a person types (`docker.io/library/nginx:1.27@sha256:...`).
 // Which origin a name belongs to is the agent's decision, not this file's.
 
-import { isDigest, parseDigest, type Digest } from './digest.ts';
+import { isDigest, type Digest } from './digest.ts';
 
 const REPOSITORY = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$/;
+/** An origin's NAME or a DNS host, with a port where there is one. */
+const ORIGIN = /^[a-z0-9]+([._-]+[a-z0-9]+)*(:\d{1,5})?$/;
 const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 
 /** Origin names and DNS hosts are at most this long with the repository (distribution's limit). */
@@ -65,22 +67,16 @@ export function formatReference(reference: Reference): string {
  * @throws InvalidReferenceError
  */
 export function parseImageName(text: string): ImageName {
-  const at = text.indexOf('@');
-  const named = at < 0 ? text : text.slice(0, at);
-  const slash = named.indexOf('/');
-  if (slash <= 0) {
-    throw new InvalidReferenceError(
-      'NAME_INVALID',
-      `"${text.slice(0, 160)}" names no origin; write it in full, such as docker.io/library/nginx:1.27`,
-    );
+  const [, origin, rest, digest] = /^([^/@]+)\/([^@]+)(?:@(.*))?$/.exec(text) ?? [];
+  if (origin === undefined || rest === undefined || !ORIGIN.test(origin)) {
+    throw new InvalidReferenceError('NAME_INVALID', `"${text.slice(0, 160)}" names no origin; write it in full, such as docker.io/library/nginx:1.27`);
   }
-  const origin = named.slice(0, slash);
-  const rest = named.slice(slash + 1);
-  const colon = rest.indexOf(':');
-  const repository = colon < 0 ? rest : rest.slice(0, colon);
+  const [, repository = rest, tag] = /^([^:]*):(.*)$/.exec(rest) ?? [];
   if (!isRepository(repository)) {
     throw new InvalidReferenceError('NAME_INVALID', `"${repository.slice(0, 160)}" is not a repository name`);
   }
-  if (at >= 0) return { origin, repository, reference: { digest: parseDigest(text.slice(at + 1)) } };
-  return { origin, repository, reference: parseReference(colon < 0 ? 'latest' : rest.slice(colon + 1)) };
+  if (tag !== undefined && !isTag(tag)) throw new InvalidReferenceError('MANIFEST_INVALID', `"${tag.slice(0, 160)}" is not a tag`);
+  if (digest === undefined) return { origin, repository, reference: { tag: tag ?? 'latest' } };
+  if (!isDigest(digest)) throw new InvalidReferenceError('DIGEST_INVALID', `"${digest.slice(0, 160)}" is not a digest`);
+  return { origin, repository, reference: { digest } };
 }

@@ -1,0 +1,233 @@
+// Puts an agent together: the only file that knows all the parts.
+//
+//   registry ─► images ─► downloads ─► store, origin, swarm, coordinator
+//
+// Order of the start: what may refuse (folder in use, ports) comes before what others see (the endpoint listens last).
+// Stopping runs backwards: open responses first, then peers and tracker are told, then the disk is closed.
+
+import { join } from 'node:path';
+import { createAdmin, type Readiness } from './admin.ts';
+import { Membership } from './access/membership.ts';
+import { Rights } from './access/rights.ts';
+import type { AgentConfig } from './config.ts';
+import { formatAdvertised } from './config-values.ts';
+import { downloadInit, Images } from './content/images.ts';
+import { Downloads } from './content/downloads.ts';
+import type { Holdings } from './content/ports.ts';
+import { Prefetch } from './content/prefetch.ts';
+import { HashPool } from './content/verification.ts';
+import { startControl, type AgentStatus, type TrackerStatus } from './control.ts';
+import { openIdentity, type Identity } from './identity.ts';
+import { formatAddress, type SocketAddress } from './listen.ts';
+import { limitOrigin } from './limited-origin.ts';
+import type { Logger } from './log.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
+import { createOrigin } from './origin/client.ts';
+import { createRegistry } from './registry/registry.ts';
+import { openStore } from './store/blob-store.ts';
+import { ALONE } from './swarm/alone.ts';
+import { TokenBucket } from './swarm/limits.ts';
+import { createSwarm, type PeerSwarm } from './swarm/swarm.ts';
+import { TrackerCoordinator, type CoordinatorStatus } from './tracker/coordinator.ts';
+import { AGENT_VERSION } from './version.ts';
+
+/** After this the agent counts as ready although no tracker has enrolled it: pulls work from the origin. */
+const ENROL_GRACE_MS = 10_000;
+
+/** An agent that runs. `drain` before `close` lets open responses finish. */
+export interface RunningAgent {
+  readonly addresses: { readonly registry: SocketAddress; readonly peers?: SocketAddress; readonly admin: SocketAddress };
+  readonly peerId: string;
+  status(): Promise<AgentStatus>;
+  drain(signal: AbortSignal): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Starts an agent. @throws AgentError, with everything closed again that was already open */
+export async function startAgent(config: AgentConfig, log: Logger): Promise<RunningAgent> {
+  const opened = new AsyncDisposableStack();
+  try {
+    const agent = await assemble(config, log, opened);
+    const closing = opened.move();
+    return { ...agent, close: () => closing.disposeAsync() };
+  } catch (error) {
+    await opened.disposeAsync();
+    throw error;
+  }
+}
+
+async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposableStack): Promise<Omit<RunningAgent, 'close'>> {
+  const startedMs = Date.now();
+  const metrics = createMetrics();
+  const store = await openStore({
+    dir: config.data,
+    limitBytes: config.storeLimit,
+    minFreeShare: config.storeMinFreeShare,
+    cacheBytes: config.cacheBytes,
+    logger: log,
+    metrics: {
+      evicted: () => undefined,
+      unkept: (reason) => metrics.content.fallback(`unkept-${reason}`),
+      corrupt: () => metrics.error('STORE_CORRUPT'),
+    },
+  });
+  opened.defer(() => store.close());
+  const identity = await openIdentity(config.data);
+  const membership = await Membership.open(config.data);
+  if (membership.damaged !== undefined) log.error({ err: membership.damaged }, 'membership is asked for again');
+  const rights = await Rights.open(join(config.data, 'rights'));
+  opened.defer(() => rights.close());
+  const hashes = new HashPool();
+  opened.defer(() => hashes.close());
+  const origin = createOrigin(
+    {
+      origins: Object.entries(config.origin).map(([name, urls]) => ({ name, urls })),
+      ...(config.defaultOrigin !== undefined && { defaultOrigin: config.defaultOrigin }),
+    },
+    { metrics: metrics.origin },
+  );
+  opened.defer(() => origin.close());
+
+  const active: { downloads?: Downloads; swarm?: PeerSwarm } = {};
+  const coordinator = createCoordinator(config, { identity, membership, log, metrics, active, store });
+  const swarm = config.tracker.length === 0 ? undefined : await startSwarm(config, { identity, membership, coordinator, log, metrics, active });
+  active.swarm = swarm;
+  const limitedOrigin = limitOrigin(origin, [new TokenBucket(config.originLimit), new TokenBucket(config.downloadLimit)], Date.now);
+  const downloads = new Downloads(
+    { store, origin: limitedOrigin, swarm: swarm ?? ALONE, coordinator, hashes, now: Date.now, log, metrics: metrics.content },
+    { stallMs: config.stallMs },
+  );
+  active.downloads = downloads;
+  store.onEvict((key) => {
+    swarm?.evicted(key);
+    coordinator.evicted(key);
+  });
+  opened.defer(async () => {
+    await downloads.close();
+    await swarm?.close();
+    await coordinator.close();
+  });
+
+  const prefetch = new Prefetch(
+    (repository, reference, signal) => downloads.fetch({ digest: reference.digest, size: reference.size }, downloadInit(repository, reference), signal),
+    (error, { digest }) => log.info({ digest, err: error }, 'prefetch failed'),
+    { enabled: config.prefetch },
+  );
+  opened.defer(() => prefetch.close());
+  const images = new Images({ origin, downloads, rights, coordinator, prefetch, log, fallback: (kind) => metrics.content.fallback(kind), now: Date.now });
+  const registry = createRegistry({ content: images, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry });
+  const state = { current: 'starting' as AgentStatus['state'] };
+  const admin = createAdmin({ readiness: () => readiness(state.current, config, membership, startedMs), metrics });
+  const addresses = { admin: await admin.listen(config.adminListen), registry: await registry.listen(config.listen), ...(swarm && { peers: config.p2pListen }) };
+  opened.defer(() => admin.close());
+  opened.defer(() => registry.close());
+  const status = async (): Promise<AgentStatus> => ({
+    version: AGENT_VERSION,
+    name: config.name,
+    zone: config.zone,
+    pid: process.pid,
+    startedAt: new Date(startedMs).toISOString(),
+    state: state.current,
+    addresses,
+    peerId: identity.peerId,
+    tracker: trackerStatus(coordinator.status()),
+    peers: { connected: swarm?.status().peers.length ?? 0 },
+    store: store.usage(),
+    bytes: metrics.totals(),
+    downloads: downloads.status(),
+  });
+  const control = await startControl(config.data, status);
+  opened.defer(() => control.close());
+  metrics.observe({
+    storeUsage: () => store.usage(),
+    peersConnected: () => swarm?.status().peers.length ?? 0,
+    trackerConnected: () => coordinator.connected,
+    downloadsActive: () => downloads.status().length,
+  });
+  coordinator.start();
+  state.current = 'ready';
+  return {
+    addresses,
+    peerId: identity.peerId,
+    status,
+    drain: (signal) => {
+      state.current = 'draining';
+      return registry.drain(signal);
+    },
+  };
+}
+
+interface Late {
+  downloads?: Downloads;
+  swarm?: PeerSwarm;
+}
+
+function createCoordinator(
+  config: AgentConfig,
+  parts: { identity: Identity; membership: Membership; log: Logger; metrics: Metrics; active: Late; store: Awaited<ReturnType<typeof openStore>> },
+): TrackerCoordinator {
+  const { identity, membership, log, metrics, active, store } = parts;
+  return new TrackerCoordinator(
+    { identity, membership, log },
+    {
+      ...(config.tracker.length > 0 && { tracker: { urls: config.tracker, joinTokenFile: config.joinTokenFile! } }),
+      inventory: () => store.list(),
+      onMesh: (peers) => active.swarm?.setMesh(peers),
+      describe: () => ({
+        addresses: active.swarm?.addresses ?? [],
+        name: config.name,
+        ...(config.zone !== undefined && { zone: config.zone }),
+        labels: config.label,
+        agentVersion: AGENT_VERSION,
+      }),
+      stats: () => {
+        const { bytes, limitBytes, blobs } = store.usage();
+        return {
+          bytes: metrics.totals(),
+          pulls: { active: active.downloads?.status().length ?? 0, ...metrics.pulls() },
+          store: { bytes, limit: limitBytes, blobs },
+        };
+      },
+    },
+  );
+}
+
+function startSwarm(
+  config: AgentConfig,
+  parts: { identity: Identity; membership: Membership; coordinator: TrackerCoordinator; log: Logger; metrics: Metrics; active: Late },
+): Promise<PeerSwarm> {
+  const { identity, membership, coordinator, log, metrics, active } = parts;
+  const holdings: Holdings = { find: async (key) => active.downloads?.find(key) };
+  const started = createSwarm({
+    privateKey: identity.privateKey,
+    listen: formatAddress(config.p2pListen),
+    announce: config.advertise.map(formatAdvertised),
+    membership: () => membership.own(),
+    checkMembership: (text, peerId) => {
+      membership.check(text, peerId, Date.now());
+    },
+    banned: (peerId) => membership.banned.has(peerId),
+    holdings,
+    counters: metrics.swarm,
+    log,
+    onForged: (peerId, key, index) => coordinator.accuse(key, index, peerId),
+    agentVersion: AGENT_VERSION,
+    uploadLimit: config.uploadLimit,
+    downloadLimit: config.downloadLimit,
+  });
+  return started.then((swarm) => {
+    membership.onChange(() => swarm.bansChanged());
+    return swarm;
+  });
+}
+
+function readiness(state: AgentStatus['state'], config: AgentConfig, membership: Membership, startedMs: number): Readiness {
+  const enrolled = config.tracker.length === 0 || membership.own() !== undefined || Date.now() - startedMs >= ENROL_GRACE_MS;
+  const waitingFor = [...(state === 'ready' ? [] : [state]), ...(enrolled ? [] : ['enrolment'])];
+  return { ready: waitingFor.length === 0, waitingFor };
+}
+
+function trackerStatus({ state, url, lastError }: CoordinatorStatus): TrackerStatus {
+  const names = { alone: 'none', connecting: 'connecting', connected: 'connected', waiting: 'lost', closed: 'lost' } as const;
+  return { state: names[state], url, lastError: lastError as TrackerStatus['lastError'] };
+}
