@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { isDigest, InvalidDigestError, parseDigest } from './digest.ts';
 import { InvalidReferenceError, isRepository, isTag, parseImageName, parseReference } from './reference.ts';
