@@ -9,7 +9,7 @@ import { run } from './command.ts';
 import type { ContainersHome } from './containers.ts';
 import { programPath } from './programs.ts';
 
-export interface Descriptor {
+interface Descriptor {
   readonly digest: string;
   readonly size: number;
 }

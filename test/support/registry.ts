@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 /** One finished response. */
-export interface RegistryRequest {
+interface RegistryRequest {
   readonly method: string;
   /** path and query */
   readonly uri: string;
@@ -22,7 +22,7 @@ export interface RegistryRequest {
 }
 
 /** GETs of one blob that were answered with content. */
-export interface BlobTraffic {
+interface BlobTraffic {
   readonly requests: number;
   readonly bytes: number;
 }
