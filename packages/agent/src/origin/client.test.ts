@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createOrigin } from './client.ts';
+import type { ConnectionLimits } from './connections.ts';
 import { ScriptedServer, reply, replyBlob } from './scripted-server.ts';
 import { LAB, LAB_BLOB, LAB_MANIFEST, bytesOf, sha256, testOrigin } from './test-origin.ts';
 
@@ -11,9 +12,9 @@ const OCI = 'application/vnd.oci.image.manifest.v1+json';
 const MANIFEST = JSON.stringify({ schemaVersion: 2, mediaType: OCI });
 const MIB = 1024 * 1024;
 
-async function origin(answer: (response: ServerResponse, method: string, path: string) => void) {
+async function origin(answer: (response: ServerResponse, method: string, path: string) => void, limits: Partial<ConnectionLimits> = {}) {
   const server = await ScriptedServer.start((_request, response, { method, path }) => answer(response, method, path));
-  const lab = testOrigin([server.url], { config: { limits: { headersTimeoutMs: 300, stallTimeoutMs: 300 } } });
+  const lab = testOrigin([server.url], { config: { limits } });
   onTestFinished(async () => {
     await lab[Symbol.asyncDispose]();
     await server[Symbol.asyncDispose]();
@@ -269,18 +270,18 @@ describe('read', () => {
   });
 
   test('a body that stalls is ORIGIN_TIMEOUT', async () => {
-    const { client, signal } = await origin((response) => response.writeHead(200, { 'content-length': bytes.length }).write(bytes.subarray(0, 1000)));
+    const { client, signal } = await origin((response) => response.writeHead(200, { 'content-length': bytes.length }).write(bytes.subarray(0, 1000)), { stallTimeoutMs: 300 });
     await expect(client.read(LAB_BLOB, digest, undefined, signal).then(bytesOf)).rejects.toMatchObject({ code: 'ORIGIN_TIMEOUT' });
   });
 
   test('an answer that never comes is ORIGIN_TIMEOUT, asked once', async () => {
-    const { client, server, signal } = await origin(() => undefined);
+    const { client, server, signal } = await origin(() => undefined, { headersTimeoutMs: 300 });
     await expect(client.read(LAB_BLOB, digest, undefined, signal)).rejects.toMatchObject({ code: 'ORIGIN_TIMEOUT' });
     expect(server.lines).toHaveLength(1);
   });
 
   test('a reader that takes its time is no stall', async () => {
-    const { client, signal } = await origin((response) => replyBlob(response, Buffer.concat(Array.from({ length: 10 }, () => bytes))));
+    const { client, signal } = await origin((response) => replyBlob(response, Buffer.concat(Array.from({ length: 10 }, () => bytes))), { stallTimeoutMs: 300 });
     const answer = await client.read(LAB_BLOB, digest, undefined, signal);
     let size = 0;
     for await (const piece of answer.body) {
