@@ -8,7 +8,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AgentError, type ErrorCode } from '../errors.ts';
 import { Authorizations, type CredentialSource, type Realm } from './auth.ts';
-import { discard, headerOf, readWhole } from './body.ts';
+import { contentLength, discard, headerOf, readWhole } from './body.ts';
 import type { Answer, Lane } from './connections.ts';
 import { ExpiringMap } from './expiring-map.ts';
 import { statusError, systemCodeOf, type RequestKind } from './failures.ts';
@@ -55,6 +55,7 @@ const NEXT_URL_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 const REDIRECT_MS = 60_000;
 const MAX_REMEMBERED_REDIRECTS = 1024;
 const MAX_ERROR_BODY_BYTES = 16 * 1024;
+const ERROR_BODY_MS = 1_000;
 const MAX_TOKEN_BYTES = 256 * 1024;
 
 export class Calls {
@@ -97,12 +98,17 @@ export class Calls {
   async failureOf(link: OriginLink, answer: Answer, kind: RequestKind, signal: AbortSignal): Promise<AgentError> {
     const place = { origin: link.entry.name, url: answer.url };
     let body = '';
+    // Neither a long explanation nor one that never ends holds the news back.
+    if ((contentLength(answer) ?? 0) > MAX_ERROR_BODY_BYTES) answer.body.destroy();
+    const timer = setTimeout(() => answer.body.destroy(), ERROR_BODY_MS);
     try {
       body = (await readWhole(answer, MAX_ERROR_BODY_BYTES, place, signal))?.toString('utf8') ?? '';
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       // The status is the news; that its explanation was cut short is not.
       if (!(error instanceof AgentError)) throw error;
+    } finally {
+      clearTimeout(timer);
     }
     return statusError(answer.status, body, kind, place, retryAfterMs(headerOf(answer, 'retry-after'), this.#settings.nowMs()));
   }
