@@ -20,6 +20,8 @@ import { TrackerSession, type SessionComponents, type SessionInit, type SessionS
 const INVENTORY_PART = 4096;
 /** After the start the tracker gets this long to answer before Downloads read without it. */
 const FIRST_CONNECT_MS = 2_000;
+/** Without the tracker a Download waits so long for its peers to say what they hold before it reads the origin. */
+const MEET_PEERS_MS = 300;
 
 export type CoordinatorComponents = Omit<SessionComponents, 'client'>;
 
@@ -132,7 +134,8 @@ export class TrackerCoordinator implements Coordinator {
 
   /** A host that starts together with its fleet must not take every blob by itself before it has met the tracker. */
   #holdUntilMs(): number {
-    return this.#session === undefined || this.#firstTryOver ? 0 : this.#createdMs + FIRST_CONNECT_MS;
+    if (this.#session === undefined) return 0;
+    return this.#firstTryOver ? this.#clock.nowMs() + MEET_PEERS_MS : this.#createdMs + FIRST_CONNECT_MS;
   }
 
   #opened(epoch: number): void {

@@ -1,6 +1,6 @@
 // Brings one session's messages to the tracker: one post in flight, numbered and sealed, in order.
-// A post that got no answer is repeated as it was (same number, same bytes): had it arrived, the tracker refuses the number and
-// the session is opened anew. Any refusal ends the session. Totals are told every heartbeat, and each second while pulling.
+// A post that got no answer is repeated as it was (same number, same bytes): had it arrived, it does not count twice. Any
+// refusal ends the session, and the next is told everything afresh. Totals are told every heartbeat, each second while pulling.
 
 import { MAC_HEADER, messageMac, ROUTES, SEQUENCE_HEADER, type AgentMessage, type TrackerEvent } from '@flotilla/shared/tracker-api';
 import { AgentError, toAgentError } from '../errors.ts';
