@@ -106,9 +106,10 @@ async function seed(key: BlobKey): Promise<void> {
 async function main(key: BlobKey): Promise<void> {
   const child = fork(fileURLToPath(import.meta.url), [String(key.size / MIB), 'seed']);
   const [peer] = (await once(child, 'message')) as [PeerInfo];
-  const { swarm, counted } = await new TestFleet().start(ANYBODY);
+  const host = await new TestFleet().start(ANYBODY);
+  const { swarm } = host;
   swarm.setMesh([peer]);
-  await counted('sessions_opened', 1);
+  await host.counted('sessions_opened', 1);
   child.send('start');
   const member = new Sink(key);
   const begin = process.cpuUsage();

@@ -75,7 +75,7 @@ export async function startNode({ privateKey, listen, banned }: NodeInit): Promi
  * @throws AgentError CONFIG_INVALID
  */
 export function toMultiaddr(text: string, defaultPort?: number): string {
-  const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<host>[^:[\]/]+))(?::(?<port>\d{1,5}))?$/.exec(text);
+  const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<host>[A-Za-z0-9._-]+))(?::(?<port>\d{1,5}))?$/.exec(text);
   const { v6, host, port = defaultPort } = match?.groups ?? {};
   const name = v6 ?? host;
   if (name === undefined || port === undefined || Number(port) > 65535) {

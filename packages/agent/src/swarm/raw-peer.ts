@@ -22,7 +22,10 @@ export class RawStream {
 
   constructor(stream: Stream) {
     this.stream = stream;
-    this.closed = new Promise((resolve) => stream.addEventListener('close', () => resolve()));
+    this.closed = new Promise((resolve) => {
+      if (stream.status === 'open') stream.addEventListener('close', () => resolve());
+      else resolve();
+    });
     stream.addEventListener('message', ({ data }: StreamMessageEvent) => {
       for (const bytes of data instanceof Uint8Array ? [data] : data) for (const frame of this.#decoder.push(bytes)) this.#take(frame);
     });
