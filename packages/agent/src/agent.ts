@@ -84,7 +84,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
       origins: Object.entries(config.origin).map(([name, urls]) => ({ name, urls })),
       ...(config.defaultOrigin !== undefined && { defaultOrigin: config.defaultOrigin }),
     },
-    { metrics: metrics.origin },
+    { metrics: metrics.origin, userAgent: `flotilla/${AGENT_VERSION}` },
   );
   opened.defer(() => origin.close());
 

@@ -336,6 +336,8 @@ describe('the tracker goes and comes', () => {
     b.have.setRange([0, 4]);
     b.handle.need(1, 0, [0, 20]);
     clock.advance(0);
+    expect(b.leases, 'peers are given a moment to say what they hold').toEqual([]);
+    clock.advance(300);
     expect(b.leases.map(({ first, count }) => [first, count])).toEqual([[4, 16]]);
     const turning = setInterval(() => clock.advance(50), 1);
     const again = await tracker.session(1).finally(() => clearInterval(turning));

@@ -2,6 +2,7 @@
 // Types that this release does not know are counted and passed over, so that a newer tracker may say more; a line that is no
 // event of a known type ends the stream, because what follows cannot be trusted to mean what it says.
 
+import { pipe } from 'it-pipe';
 import { TrackerEvent } from '@flotilla/shared/tracker-api';
 import { Compile } from 'typebox/compile';
 import { AgentError } from '../errors.ts';
@@ -17,8 +18,12 @@ const knownTypes: ReadonlySet<unknown> = new Set(TrackerEvent.anyOf.map((event) 
  * @param onUnknown told the type of each event that was passed over
  * @throws TRACKER_PROTOCOL, and whatever the stream throws
  */
-export async function* readEvents(stream: AsyncIterable<Uint8Array>, onUnknown: (type: string) => void): AsyncGenerator<TrackerEvent> {
-  for await (const line of readLines(stream)) {
+export function readEvents(stream: AsyncIterable<Uint8Array>, onUnknown: (type: string) => void): AsyncGenerator<TrackerEvent> {
+  return pipe(stream, readLines, (lines) => checkEvents(lines, onUnknown));
+}
+
+async function* checkEvents(lines: AsyncIterable<string>, onUnknown: (type: string) => void): AsyncGenerator<TrackerEvent> {
+  for await (const line of lines) {
     const event = parseEvent(line, onUnknown);
     if (event !== undefined) yield event;
   }

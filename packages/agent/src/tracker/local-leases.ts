@@ -112,7 +112,8 @@ export class LocalLeases {
   }
 
   #look(): void {
-    this.#lookAfter(LOOK_INTERVAL_MS);
+    const heldMs = this.#holdUntilMs - this.#clock.nowMs();
+    this.#lookAfter(heldMs > 0 ? Math.min(LOOK_INTERVAL_MS, heldMs) : LOOK_INTERVAL_MS);
     if (!this.#canRead) return;
     const roster = this.#member.roster?.() ?? NOBODY;
     this.#cutLongRuns(roster);
