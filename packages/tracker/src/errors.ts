@@ -1,0 +1,85 @@
+// Every failure the tracker reports: one row each. Over HTTP they are problem details (RFC 9457), on the command line one line.
+
+import type { Problem } from '@flotilla/shared/tracker-api';
+
+interface ErrorRow {
+  /** HTTP status; for faults of the command line what it would be. */
+  readonly status: number;
+  readonly title: string;
+  readonly help: string;
+  /** Exit code of the program: 2 for what is wrong with the command line or the settings. */
+  readonly exitCode: 1 | 2;
+}
+
+export const ERRORS = {
+  REQUEST_INVALID: row(400, 'Request is malformed', 'The detail names the field; run the same release on agent and tracker.'),
+  ROUTE_UNKNOWN: row(404, 'No such route', 'The API lies under /api/v1; see docs/protocol.md.'),
+  BODY_TOO_LARGE: row(413, 'Body is too large', 'Split the batch: at most 1 MiB.'),
+  TOO_MANY_REQUESTS: row(429, 'Too many requests', 'Try again in a moment.'),
+  TOKEN_UNKNOWN: row(401, 'Join token is not the current one', "Copy the tracker's DIR/join-token again: it may have been rotated."),
+  TOKEN_PROOF_WRONG: row(401, 'Proof of the join token is wrong', "Copy the tracker's DIR/join-token again, whole."),
+  CLOCK_SKEW: row(401, 'Time of the request is off', 'Set the clocks of agent and tracker: at most 5 minutes apart.'),
+  KEY_INVALID: row(400, 'Public key does not fit the peer id', 'Agents identify themselves with an Ed25519 libp2p key.'),
+  SIGNATURE_WRONG: row(401, 'Signature is wrong', 'The agent does not hold the key that it enrolled with.'),
+  REPLAYED: row(401, 'Request was used before', 'Make a new nonce for every session.'),
+  MEMBER_UNKNOWN: row(403, 'Not a member of this fleet', 'Enrol with the join token first.'),
+  MEMBER_BANNED: row(403, 'Expelled or in quarantine', 'Look at the agent on the dashboard or in /api/v1/status; an operator may readmit it.'),
+  FLEET_FULL: row(503, 'The fleet has as many members as it may', 'Remove members that are gone.'),
+  SESSION_UNKNOWN: row(404, 'No such session', 'Open a new session.'),
+  MAC_WRONG: row(401, 'Message code is wrong', 'Open a new session.'),
+  SEQUENCE_WRONG: row(409, 'Message number is out of order', 'Open a new session.'),
+  CA_NONE: row(404, 'This tracker has no CA of its own', 'It speaks plain HTTP, or has a certificate that others issued.'),
+  OPERATOR_UNAUTHORIZED: row(401, 'Operator token is missing or wrong', 'Send the text of DIR/operator-token as a Bearer token.'),
+  STOPPING: row(503, 'The tracker is stopping', 'Try again in a moment.'),
+  PORT_IN_USE: row(500, 'Port is in use', 'Choose another with --listen.'),
+  LISTEN_FAILED: row(500, 'Cannot listen', 'Give an address of this machine, and a port that you may use, to --listen.'),
+  CONFIG_INVALID: row(500, 'A setting is wrong', '`flotilla-tracker config` prints all of them.', 2),
+  STATE_UNSUPPORTED: row(500, 'This kind of state is not supported', 'Use --state level:DIR.', 2),
+  STATE_LOCKED: row(500, 'State is in use', 'Another tracker uses this data folder; give each its own --data.'),
+  STATE_FAILED: row(500, 'State cannot be read or written', 'Check the disk and the rights of the data folder.'),
+  CERTIFICATE_UNUSABLE: row(500, 'Certificate cannot be used', 'Give --tls-cert and --tls-key as PEM files that belong together.', 2),
+  TOKEN_NONE: row(500, 'There is no join token yet', 'Start the tracker once with this --data; it makes one.'),
+  INTERNAL: row(500, 'Fault of the tracker itself', 'Please report it with the log line.'),
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** A failure with a row in ERRORS; `message` says what happened, the row what to do. */
+export class TrackerError extends Error {
+  readonly code: ErrorCode;
+  /** Fields for the log. Never a secret. */
+  readonly detail: Readonly<Record<string, unknown>> | undefined;
+
+  constructor(code: ErrorCode, message: string, options: ErrorOptions & { detail?: Readonly<Record<string, unknown>> } = {}) {
+    super(message, options);
+    this.name = 'TrackerError';
+    this.code = code;
+    this.detail = options.detail;
+  }
+
+  get row(): ErrorRow {
+    return ERRORS[this.code];
+  }
+}
+
+/** Anything thrown, as a TrackerError: what has no row of its own is INTERNAL, with its cause kept. */
+export function toTrackerError(error: unknown): TrackerError {
+  if (error instanceof TrackerError) return error;
+  const { code, statusCode, message } = error as { code?: unknown; statusCode?: unknown; message?: unknown };
+  const text = typeof message === 'string' ? message : String(error);
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new TrackerError('BODY_TOO_LARGE', text, { cause: error });
+  if (statusCode === 429) return new TrackerError('TOO_MANY_REQUESTS', text, { cause: error });
+  if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) return new TrackerError('REQUEST_INVALID', text, { cause: error });
+  return new TrackerError('INTERNAL', text, { cause: error });
+}
+
+/** The reply's body. What went wrong inside is for the log alone. */
+export function toProblem(error: TrackerError): Problem {
+  const { status, title, help } = error.row;
+  const detail = error.code === 'INTERNAL' ? help : `${error.message}. ${help}`;
+  return { type: `urn:flotilla:tracker:${error.code}`, title, status, code: error.code, detail };
+}
+
+function row(status: number, title: string, help: string, exitCode: 1 | 2 = 1): ErrorRow {
+  return { status, title, help, exitCode };
+}

@@ -1,0 +1,245 @@
+// The one place where decisions meet sockets, disk and clock: sessions bring messages to the swarms, swarms' events go to
+// sessions, what must survive goes to state, and time passes.
+//
+// Invariant: an agent is in the swarms exactly while it has a session. Non-goals: HTTP (api.ts), decisions (swarms.ts).
+
+import type { AgentMessage, EnrollRequest, EnrollResponse, LocateRequest, LocateResponse, SessionRequest, TrackerEvent } from '@flotilla/shared/tracker-api';
+import type { BlameRecord } from './blame.ts';
+import { toTrackerError, TrackerError } from './errors.ts';
+import { Locations, type Location } from './locations.ts';
+import type { Logger } from './log.ts';
+import { Members, type Member } from './members.ts';
+import { RestartWindow } from './restart-window.ts';
+import { Sessions, type EndReason, type EventStream, type Session } from './sessions.ts';
+import type { State, Table } from './state.ts';
+import { Swarms } from './swarms.ts';
+import { readJoinToken } from './tokens.ts';
+
+const TICK_MS = 50;
+const SESSION_TICK_MS = 1_000;
+/** How often it is written down who is connected, and how old that may be to be waited for after a restart. */
+const SEEN_EVERY_MS = 60_000;
+const SEEN_RECENTLY_MS = 10 * 60_000;
+
+type Stats = Extract<AgentMessage, { type: 'stats' }>;
+
+export interface FleetInit {
+  readonly dataDir: string;
+  readonly heartbeatMs: number;
+  readonly maxQueuedBytes?: number;
+  /** Unix ms. @default Date.now */
+  readonly now?: () => number;
+  /** @default Math.random */
+  readonly random?: () => number;
+}
+
+export class Fleet {
+  readonly members: Members;
+  readonly sessions: Sessions;
+  readonly swarms: Swarms;
+  readonly locations: Locations;
+  readonly epoch: number;
+  readonly startedAtMs: number;
+  readonly now: () => number;
+  readonly #init: FleetInit;
+  readonly #seen: Table<number>;
+  readonly #blame: Table<BlameRecord>;
+  readonly #log: Logger;
+  readonly #stats = new Map<string, Stats>();
+  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #writes = new Set<Promise<void>>();
+  #closing = false;
+  #seenAtMs: number;
+  #stateFailed = false;
+
+  private constructor(init: FleetInit, parts: { state: State; members: Members; locations: Locations; epoch: number; known: string[]; blame: BlameRecord[] }, log: Logger) {
+    this.#init = init;
+    this.#log = log;
+    this.now = init.now ?? Date.now;
+    this.startedAtMs = this.now();
+    this.#seenAtMs = this.startedAtMs;
+    this.members = parts.members;
+    this.locations = parts.locations;
+    this.epoch = parts.epoch;
+    this.#seen = parts.state.table('seen');
+    this.#blame = parts.state.table('blame');
+    this.sessions = new Sessions(init, (session, reason) => this.#ended(session, reason));
+    this.swarms = new Swarms(
+      { epoch: parts.epoch, random: init.random ?? Math.random, window: new RestartWindow(parts.known, this.startedAtMs), blame: parts.blame },
+      {
+        send: (peer, event) => this.sessions.send(peer, event),
+        blameChanged: (record) => this.#keep(this.#blame.put(record.peer, record, true)),
+        quarantine: (peer, reason) => this.#keep(this.ban(peer, 'quarantined', reason)),
+        originBlamed: ({ digest, size }) => log.warn({ digest, size }, 'the origin does not have the blob that it claims to have'),
+        signedBy: (peer, bytes, signature) => this.members.signedBy(peer, bytes, signature),
+      },
+    );
+  }
+
+  static async open(init: FleetInit, state: State, log: Logger): Promise<Fleet> {
+    const nowMs = (init.now ?? Date.now)();
+    const members = await Members.open(init.dataDir, state.table<Member>('members'), nowMs);
+    const locations = await Locations.open(state.table<Location>('located'));
+    const known: string[] = [];
+    const stale = new Map<string, undefined>();
+    for await (const [peer, atMs] of state.table<number>('seen').entries()) {
+      if (nowMs - atMs <= SEEN_RECENTLY_MS) known.push(peer);
+      else stale.set(peer, undefined);
+    }
+    if (stale.size > 0) await state.table<number>('seen').write(stale);
+    const blame: BlameRecord[] = [];
+    for await (const [, record] of state.table<BlameRecord>('blame').entries()) blame.push(record);
+    return new Fleet(init, { state, members, locations, epoch: await state.raiseEpoch(), known, blame }, log);
+  }
+
+  /** False once something could not be written that must survive. */
+  get healthy(): boolean {
+    return !this.#stateFailed;
+  }
+
+  start(): void {
+    this.#every(TICK_MS, () => this.swarms.tick(this.now()));
+    this.#every(Math.min(SESSION_TICK_MS, this.sessions.heartbeatMs / 4), () => this.#tickSessions());
+  }
+
+  async enroll(request: EnrollRequest): Promise<EnrollResponse> {
+    const token = await readJoinToken(this.#init.dataDir);
+    if (token === undefined) throw new TrackerError('TOKEN_UNKNOWN', 'the tracker has no join token');
+    const membership = await this.members.enroll(request, token, this.now());
+    this.#log.info({ peerId: request.peerId, tokenId: token.id }, 'enrolled');
+    return { fleetId: this.members.fleet.id, fleetKey: this.members.fleet.keyPem, membership };
+  }
+
+  /** @throws TrackerError where the request is not of a member in good standing */
+  authenticate(request: SessionRequest): void {
+    if (this.#closing) throw new TrackerError('STOPPING', 'no sessions are opened any more');
+    this.members.authenticate(request, this.now());
+  }
+
+  /** To be called after `authenticate`. */
+  openSession(request: SessionRequest, stream: EventStream): Session {
+    const nowMs = this.now();
+    const { peerId, addresses, name, zone } = request;
+    const session = this.sessions.open(request, stream, nowMs);
+    this.#send(peerId, {
+      type: 'welcome',
+      sessionId: session.id,
+      key: Buffer.from(session.key).toString('base64url'),
+      epoch: this.epoch,
+      heartbeatMs: this.sessions.heartbeatMs,
+      fleetId: this.members.fleet.id,
+      fleetKey: this.members.fleet.keyPem,
+      membership: this.members.membership(peerId, nowMs),
+    });
+    const banned = this.members.banned();
+    if (banned.length > 0) this.#send(peerId, { type: 'banned', peers: banned });
+    this.swarms.join({ peerId, addresses: [...addresses] });
+    this.#keep(Promise.all([this.#seen.put(peerId, nowMs), this.members.seen(peerId, nowMs)]).then(() => undefined));
+    this.#log.info({ peerId, name, zone, sessionId: session.id }, 'session opened');
+    return session;
+  }
+
+  /** Takes a batch, all of it before the next. */
+  take(session: Session, messages: readonly AgentMessage[]): void {
+    const nowMs = this.now();
+    for (const message of messages) {
+      if (message.type === 'stats') this.#stats.set(session.peerId, message);
+      if (message.type === 'want' && message.canRead && message.source !== undefined) this.locations.wanted(message.source, message.blob, nowMs);
+      if (!this.swarms.apply(session.peerId, message, nowMs)) this.#log.warn({ peerId: session.peerId, type: message.type }, 'a message made no sense for its blob');
+    }
+    this.swarms.settle(nowMs);
+  }
+
+  locate(request: LocateRequest): LocateResponse {
+    return this.locations.find(request);
+  }
+
+  statsOf(peerId: string): Stats | undefined {
+    return this.#stats.get(peerId);
+  }
+
+  /** Quarantine or expulsion: the member is out at once, and everybody is told. @returns whether there is such a member */
+  async ban(peerId: string, state: 'quarantined' | 'expelled', reason: string): Promise<boolean> {
+    const writing = this.members.ban(peerId, state, reason);
+    this.sessions.end(peerId, 'banned');
+    this.#tellBanned();
+    const known = await writing;
+    if (known) this.#log.warn({ peerId, state, reason }, 'member banned');
+    return known;
+  }
+
+  /** Takes a ban back, and with it what was held against the member. */
+  async readmit(peerId: string): Promise<boolean> {
+    const known = await this.members.readmit(peerId);
+    if (!known) return false;
+    this.swarms.forgive(peerId);
+    await this.#blame.del(peerId);
+    this.#tellBanned();
+    this.#log.info({ peerId }, 'member readmitted');
+    return true;
+  }
+
+  /** Ends all sessions at once and waits for what is being written. Whoever is connected now is waited for after the next start. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    for (const timer of this.#timers) clearInterval(timer);
+    const connected = new Map([...this.sessions.all()].map(({ peerId }) => [peerId, this.now()]));
+    this.sessions.endAll('stopping');
+    this.#keep(this.#seen.write(connected));
+    this.#keep(this.locations.flush());
+    await Promise.all(this.#writes);
+  }
+
+  #ended(session: Session, reason: EndReason): void {
+    const { peerId, id: sessionId } = session;
+    this.swarms.leave(peerId);
+    this.#stats.delete(peerId);
+    // Who is gone now is not waited for after a restart; who is there when the tracker stops or dies is.
+    if (!this.#closing && reason !== 'replaced') this.#keep(this.#seen.del(peerId));
+    this.swarms.settle(this.now());
+    this.#log.info({ peerId, sessionId, reason }, 'session ended');
+  }
+
+  #tickSessions(): void {
+    const nowMs = this.now();
+    this.sessions.tick(nowMs);
+    this.#keep(this.locations.flush());
+    if (nowMs - this.#seenAtMs < SEEN_EVERY_MS) return;
+    this.#seenAtMs = nowMs;
+    this.#keep(this.#seen.write(new Map([...this.sessions.all()].map(({ peerId }) => [peerId, nowMs]))));
+  }
+
+  #tellBanned(): void {
+    const event: TrackerEvent = { type: 'banned', peers: this.members.banned() };
+    for (const { peerId } of this.sessions.all()) this.#send(peerId, event);
+  }
+
+  #send(peerId: string, event: TrackerEvent): void {
+    this.sessions.send(peerId, event);
+  }
+
+  #every(intervalMs: number, act: () => void): void {
+    const guarded = (): void => {
+      try {
+        act();
+      } catch (error) {
+        this.#log.error({ error: toTrackerError(error) }, 'a tick failed');
+      }
+    };
+    this.#timers.push(setInterval(guarded, intervalMs));
+  }
+
+  /** A write that nobody waits for: its failure is told, and the tracker goes on with what it has in memory. */
+  #keep(write: Promise<unknown>): void {
+    const kept = write
+      .then(
+        () => undefined,
+        (error: unknown) => {
+          this.#stateFailed = true;
+          this.#log.error({ error }, 'state could not be written');
+        },
+      )
+      .finally(() => this.#writes.delete(kept));
+    this.#writes.add(kept);
+  }
+}

@@ -1,0 +1,189 @@
+// Whom agents are told to connect to: the standing mesh of the fleet, and for a blob a few sources outside of it.
+//
+// Invariants of the mesh: symmetric; nobody has more than MAX_DEGREE neighbours; up to MAX_DEGREE + 1 members everybody knows
+// everybody; beyond, everybody has at least MIN_DEGREE and the graph is connected. Joins and leaves change few edges, because
+// every edge is a connection that costs 4 ms of processor time to open. Pure: randomness is handed in.
+
+export const MAX_DEGREE = 16;
+/** What a member that joins is given; the rest is room for those after it. */
+const TARGET_DEGREE = 14;
+export const MIN_DEGREE = 12;
+/** Random members looked at for one new edge before all are. */
+const TRIES = 24;
+
+export class Mesh {
+  readonly #random: () => number;
+  readonly #neighbours = new Map<string, Set<string>>();
+  /** The members in an array, and where each stands, to draw one at random. */
+  readonly #members: string[] = [];
+  readonly #at = new Map<string, number>();
+  readonly #changed = new Set<string>();
+  readonly #thin = new Set<string>();
+  #mayBeSplit = false;
+
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  get size(): number {
+    return this.#members.length;
+  }
+
+  /** True while everybody is everybody's neighbour. */
+  get full(): boolean {
+    return this.size <= MAX_DEGREE + 1;
+  }
+
+  has(peer: string): boolean {
+    return this.#neighbours.has(peer);
+  }
+
+  neighbours(peer: string): ReadonlySet<string> {
+    return this.#neighbours.get(peer) ?? new Set();
+  }
+
+  /** Adds a member, connected. One that is there already is told again, and so are its neighbours: its addresses changed. */
+  add(peer: string): void {
+    this.#changed.add(peer);
+    if (this.#neighbours.has(peer)) {
+      for (const other of this.neighbours(peer)) this.#changed.add(other);
+      return;
+    }
+    this.#neighbours.set(peer, new Set());
+    this.#at.set(peer, this.#members.push(peer) - 1);
+    this.#fill(peer, TARGET_DEGREE);
+  }
+
+  remove(peer: string): void {
+    const neighbours = this.#neighbours.get(peer);
+    if (neighbours === undefined) return;
+    for (const other of neighbours) {
+      this.#neighbours.get(other)!.delete(peer);
+      this.#changed.add(other);
+      this.#thin.add(other);
+    }
+    this.#neighbours.delete(peer);
+    this.#changed.delete(peer);
+    this.#thin.delete(peer);
+    const at = this.#at.get(peer)!;
+    const last = this.#members.pop()!;
+    this.#at.delete(peer);
+    if (last !== peer) {
+      this.#members[at] = last;
+      this.#at.set(last, at);
+    }
+    this.#mayBeSplit = true;
+  }
+
+  /** Repairs what leaves have torn. @returns the members whose neighbours changed since the last call */
+  settle(): string[] {
+    if (this.full && this.#mayBeSplit) for (const peer of this.#members) this.#fill(peer, MAX_DEGREE);
+    else for (const peer of this.#thin) if (this.#degree(peer) < MIN_DEGREE) this.#fill(peer, MIN_DEGREE);
+    this.#thin.clear();
+    if (this.#mayBeSplit && !this.full) this.#join();
+    this.#mayBeSplit = false;
+    const changed = [...this.#changed];
+    this.#changed.clear();
+    return changed;
+  }
+
+  #degree(peer: string): number {
+    return this.#neighbours.get(peer)!.size;
+  }
+
+  /** Gives `peer` neighbours up to `wanted`: members with room, else it is put into the middle of an edge. */
+  #fill(peer: string, wanted: number): void {
+    const enough = this.full ? this.size - 1 : Math.min(wanted, this.size - 1);
+    while (this.#degree(peer) < enough) {
+      const other = this.#draw((member) => member !== peer && this.#degree(member) < MAX_DEGREE && !this.neighbours(peer).has(member));
+      if (other !== undefined) this.#link(peer, other);
+      else if (this.#degree(peer) + 2 > MAX_DEGREE || this.#degree(peer) >= MIN_DEGREE || !this.#splitEdge(peer)) return;
+    }
+  }
+
+  /** u-v becomes u-peer-v: the degrees of both stay, and so does every path. */
+  #splitEdge(peer: string): boolean {
+    const known = this.neighbours(peer);
+    const u = this.#draw((member) => member !== peer && !known.has(member) && [...this.neighbours(member)].some((v) => v !== peer && !known.has(v)));
+    if (u === undefined) return false;
+    const ends = [...this.neighbours(u)].filter((v) => v !== peer && !known.has(v));
+    const v = ends[Math.floor(this.#random() * ends.length)]!;
+    this.#unlink(u, v);
+    this.#link(peer, u);
+    this.#link(peer, v);
+    return true;
+  }
+
+  /** A random member that fits; all are looked at before there is none. */
+  #draw(fits: (member: string) => boolean): string | undefined {
+    const { length } = this.#members;
+    for (let tries = 0; tries < Math.min(TRIES, length); tries++) {
+      const member = this.#members[Math.floor(this.#random() * length)]!;
+      if (fits(member)) return member;
+    }
+    const start = Math.floor(this.#random() * length);
+    for (let step = 0; step < length; step++) {
+      const member = this.#members[(start + step) % length]!;
+      if (fits(member)) return member;
+    }
+    return undefined;
+  }
+
+  /** Connects the parts that leaves have made, should there be several. */
+  #join(): void {
+    const [whole, ...parts] = this.#parts();
+    for (const part of parts) {
+      this.#bridge(whole!, part);
+      whole!.push(...part);
+    }
+  }
+
+  /** Where all members of a part have 16 neighbours, an even number, no edge is a bridge: one can be taken out. */
+  #bridge(left: readonly string[], right: readonly string[]): void {
+    const [a, b] = [this.#spare(left), this.#spare(right)];
+    this.#link(a ?? this.#open(left), b ?? this.#open(right));
+  }
+
+  #spare(part: readonly string[]): string | undefined {
+    return part.find((member) => this.#degree(member) < MAX_DEGREE);
+  }
+
+  /** Takes an edge out of a full part. @returns one end, which has room now */
+  #open(part: readonly string[]): string {
+    const end = part[0]!;
+    this.#unlink(end, [...this.neighbours(end)][0]!);
+    return end;
+  }
+
+  #parts(): string[][] {
+    const parts: string[][] = [];
+    const seen = new Set<string>();
+    for (const start of this.#members) {
+      if (seen.has(start)) continue;
+      const part = [start];
+      seen.add(start);
+      for (const member of part) {
+        for (const other of this.neighbours(member)) {
+          if (seen.has(other)) continue;
+          seen.add(other);
+          part.push(other);
+        }
+      }
+      parts.push(part);
+    }
+    return parts;
+  }
+
+  #link(a: string, b: string): void {
+    this.#neighbours.get(a)!.add(b);
+    this.#neighbours.get(b)!.add(a);
+    this.#changed.add(a).add(b);
+  }
+
+  #unlink(a: string, b: string): void {
+    this.#neighbours.get(a)!.delete(b);
+    this.#neighbours.get(b)!.delete(a);
+    this.#changed.add(a).add(b);
+    this.#thin.add(a).add(b);
+  }
+}

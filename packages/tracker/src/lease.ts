@@ -1,0 +1,154 @@
+// One lease and one reader of a blob, and the sizes and times that follow from how fast the reader is.
+// Pure arithmetic; who gets what is decided in leases.ts.
+
+import type { Bitfield, IndexRange } from '@flotilla/shared/bitfield';
+import { chunkBounds, chunkSize, type BlobKey } from '@flotilla/shared/chunk-map';
+import type { Grant, TrackerEvent } from '@flotilla/shared/tracker-api';
+
+const MIB = 1024 * 1024;
+const MIN_RUN_BYTES = 256 * 1024;
+/** A run is about what a reader gets from its origin in this time. */
+const RUN_MS = 100;
+const MAX_RUN_CHUNKS = 16;
+/** A reader alone in its swarm takes long runs: nobody waits for a share, and fewer requests are faster. */
+const SOLO_RUN_BYTES = 64 * MIB;
+const SOLO_RUN_CHUNKS = 64;
+const MIN_DEADLINE_MS = 2_000;
+/** Silence this long ends even the longest run; every progress starts the time anew. */
+const MAX_DEADLINE_MS = 15_000;
+const DEADLINE_FACTOR = 4;
+/** Of a reader that has not measured its origin yet, bytes per second. */
+const ASSUMED_RATE = 256 * 1024;
+const BACKOFF_MS = 500;
+const MAX_BACKOFF_MS = 10_000;
+
+/** `adopted`: granted before this tracker started, or without one, and told by its reader. */
+export type LeaseMode = Grant['mode'] | 'adopted';
+
+/** A member that joined the swarm, as a reader of the blob at its origin. */
+export interface Reader {
+  readonly peer: string;
+  /** What it vouches for counts, and it is not passed over. */
+  trusted: boolean;
+  /** Its origin lets it read the blob. */
+  canRead: boolean;
+  /** The NAME of its origin, where it says so. */
+  origin: string | undefined;
+  /** How many more runs it would take. */
+  need: number;
+  /** Bytes per second it gets from its origin; 0: unknown. */
+  originRate: number;
+  /** It keeps only these chunks. */
+  within: IndexRange | undefined;
+  /** Runs that it holds, oldest first. */
+  readonly leases: Lease[];
+  grantedChunks: number;
+  grantedBytes: number;
+  lastGrant: number;
+  failures: number;
+  idleReleases: number;
+  backoffUntilMs: number;
+}
+
+export interface Lease {
+  readonly id: string;
+  readonly reader: Reader;
+  readonly mode: LeaseMode;
+  readonly first: number;
+  /** Chunks from `first` on that it covers; shrinks when revoked. */
+  count: number;
+  /** By offset from `first`: chunks that are not read yet. */
+  readonly unread: Bitfield;
+  readonly long: boolean;
+  readonly windowMs: number;
+  deadlineMs: number;
+  /** Bytes read so far, by what the reader told. */
+  bytes: number;
+  /** Chunks told as read. */
+  chunksRead: number;
+  /** Given back after its first `keep` chunks: at this time what lies behind them is free in any case. */
+  revoked: { readonly keep: number; readonly freeAtMs: number } | undefined;
+}
+
+/** What a book tells the world, and what it asks of it. */
+export interface BookOutput {
+  send(peer: string, event: TrackerEvent): void;
+  /** An audit ended without an answer. */
+  auditEnded(leaseId: string): void;
+  /** Nobody asks this origin again before `untilMs`. */
+  throttle(origin: string | undefined, untilMs: number): void;
+  throttledUntilMs(origin: string | undefined): number;
+  newLeaseId(): string;
+  granted(mode: Grant['mode'], bytes: number): void;
+}
+
+/** What a member says when it joins, or says anew. */
+export interface Joining {
+  readonly trusted: boolean;
+  readonly canRead: boolean;
+  readonly origin: string | undefined;
+  readonly have: readonly IndexRange[];
+  readonly reading: readonly IndexRange[];
+}
+
+export interface ReaderStatus {
+  readonly peerId: string;
+  readonly held: number;
+  readonly leases: number;
+  readonly grantedBytes: number;
+}
+
+export function newReader(peer: string, trusted: boolean): Reader {
+  return {
+    peer,
+    trusted,
+    canRead: false,
+    origin: undefined,
+    need: 0,
+    originRate: 0,
+    within: undefined,
+    leases: [],
+    grantedChunks: 0,
+    grantedBytes: 0,
+    lastGrant: 0,
+    failures: 0,
+    idleReleases: 0,
+    backoffUntilMs: 0,
+  };
+}
+
+/** How many chunks an ordinary run has for a reader of this rate (bytes per second). */
+export function runChunks(blob: BlobKey, originRate: number): number {
+  const bytes = Math.max(MIN_RUN_BYTES, (originRate * RUN_MS) / 1000);
+  return Math.min(MAX_RUN_CHUNKS, Math.max(1, Math.ceil(bytes / chunkSize(blob.size))));
+}
+
+/** How many chunks a run has for a reader that is alone. */
+export function soloRunChunks(blob: BlobKey): number {
+  return Math.min(SOLO_RUN_CHUNKS, Math.max(1, Math.floor(SOLO_RUN_BYTES / chunkSize(blob.size))));
+}
+
+/** Bytes of `count` chunks from `first` on. */
+export function rangeBytes(blob: BlobKey, first: number, count: number): number {
+  if (count <= 0) return 0;
+  return chunkBounds(blob.size, first + count - 1).end - chunkBounds(blob.size, first).start;
+}
+
+/** How long a reader may be silent. @param queuedBytes what it has to read before this, and this */
+export function deadlineWindowMs(queuedBytes: number, originRate: number): number {
+  const expectedMs = (queuedBytes * 1000) / (originRate > 0 ? originRate : ASSUMED_RATE);
+  return Math.round(Math.min(MAX_DEADLINE_MS, Math.max(MIN_DEADLINE_MS, expectedMs * DEADLINE_FACTOR)));
+}
+
+/** How long a reader that failed so often in a row waits while others go first. */
+export function backoffMs(failures: number): number {
+  return Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** Math.max(0, failures - 1));
+}
+
+/** How many chunks at the start of a lease have been or are being read. */
+export function begunChunks(lease: Lease, blob: BlobKey): number {
+  const byBytes = Math.ceil(lease.bytes / chunkSize(blob.size));
+  let told = 0;
+  while (told < lease.count && !lease.unread.has(told)) told++;
+  return Math.min(lease.count, Math.max(byBytes, told));
+}

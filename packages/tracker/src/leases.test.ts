@@ -1,0 +1,426 @@
+import { describe, expect, test } from 'vitest';
+import { blobOf, chunksOf, need, TestFleet, trueDigest, want } from './test-swarms.ts';
+import { packDigests, type Grant } from '@flotilla/shared/tracker-api';
+
+const peers = (count: number): string[] => Array.from({ length: count }, (_, at) => `peer-${String(at).padStart(4, '0')}`);
+
+describe('runs', () => {
+  test('ascend, one being read and one spare, of 256 KiB at first', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(100);
+    fleet.reader('a', blob, { runs: 8 });
+    fleet.pass(1000);
+    expect(fleet.grants('a').map(({ first, count }) => [first, count])).toEqual([[0, 4], [4, 4]]);
+    expect(fleet.grants('a')[0]).toMatchObject({ epoch: 3, blob, mode: 'run', deadlineMs: 4000 });
+  });
+
+  test('are about 100 ms of a faster origin, up to 16 chunks', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(100);
+    fleet.reader('a', blob, { rate: 5 * 1024 * 1024, runs: 1 });
+    fleet.reader('b', blob, { rate: 1e9, runs: 1 });
+    expect(fleet.grants('a')[0]).toMatchObject({ first: 0, count: 8 });
+    expect(fleet.grants('b')[0]).toMatchObject({ first: 8, count: 16 });
+  });
+
+  test('a spare follows at once when a run is done, and only as many as were asked for', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(100);
+    fleet.reader('a', blob, { runs: 2 });
+    fleet.say('a', need(blob, 1));
+    fleet.done('a', fleet.grants('a')[0]!);
+    expect(fleet.grants('a')).toHaveLength(3);
+    fleet.done('a', fleet.grants('a')[1]!);
+    expect(fleet.grants('a')).toHaveLength(3);
+  });
+
+  test('go to the member that was granted least', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(400);
+    fleet.reader('a', blob, { runs: 16 });
+    for (let run = 0; run < 5; run++) fleet.done('a', fleet.grants('a')[run]!);
+    fleet.say('a', need(blob, 0));
+    fleet.reader('b', blob, { runs: 0 });
+    fleet.say('a', need(blob, 2));
+    fleet.done('a', fleet.grants('a')[5]!);
+    const before = fleet.grants('a').length;
+    // Both ask in the same batch: b, which has nothing yet, is served first.
+    fleet.swarms.apply('a', need(blob, 2), fleet.nowMs);
+    fleet.swarms.apply('b', need(blob, 2), fleet.nowMs);
+    fleet.swarms.settle(fleet.nowMs);
+    expect(fleet.grants('b').length).toBeGreaterThan(0);
+    expect(fleet.grants('b')[0]!.first).toBeLessThan(fleet.grants('a')[before]?.first ?? Number.POSITIVE_INFINITY);
+  });
+
+  test('start with three and reach two for every ready member within half a second', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(1000);
+    const names = peers(15);
+    for (const peer of names) fleet.reader(peer, blob);
+    const live = (): number => names.reduce((sum, peer) => sum + fleet.grants(peer).length, 0);
+    expect(live()).toBe(3);
+    fleet.pass(500);
+    expect(names.map((peer) => fleet.grants(peer).length)).toEqual(names.map(() => 2));
+  });
+
+  test('stay within the window of a member that keeps no more', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(100);
+    fleet.join('a');
+    fleet.say('a', want(blob), need(blob, 2, 0, [10, 6]));
+    fleet.pass(1000);
+    expect(chunksOf(fleet.grants('a'))).toEqual([10, 11, 12, 13, 14, 15]);
+  });
+
+  test('are not given to who cannot read, or was denied', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(20);
+    fleet.reader('blind', blob, { canRead: false });
+    fleet.reader('a', blob);
+    const [first] = fleet.grants('a');
+    fleet.say('a', { type: 'release', leaseId: first!.leaseId, reason: 'denied' });
+    fleet.reader('b', blob);
+    fleet.pass(3000);
+    expect(fleet.grants('blind')).toEqual([]);
+    expect(fleet.grants('a')).toHaveLength(2);
+    expect(fleet.grants('b')[0]!.first).toBe(0);
+  });
+});
+
+describe('what somebody has or reads', () => {
+  test('is not leased: announced, seeded, read by lease or from before', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(12);
+    fleet.join('holder', 'old');
+    fleet.say('holder', { type: 'have', blob, ranges: [[0, 2]] });
+    fleet.say('old', want(blob, { reading: [[2, 3]], canRead: true }));
+    fleet.reader('a', blob);
+    fleet.pass(1000);
+    expect(chunksOf(fleet.grants('a'))).toEqual([5, 6, 7, 8, 9, 10, 11]);
+    fleet.join('seed', 'b');
+    fleet.say('seed', { type: 'inventory', seeds: [blob], complete: true });
+    fleet.swarms.leave('a');
+    fleet.say('b', want(blob), need(blob, 2));
+    fleet.pass(5000);
+    expect(fleet.grants('b')).toEqual([]);
+  });
+
+  test('is leased again when its only holder leaves, loses it, or its seed is gone', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(6);
+    fleet.join('seed', 'holder');
+    fleet.say('seed', { type: 'inventory', seeds: [blob], complete: true });
+    fleet.say('holder', { type: 'have', blob, ranges: [[0, 4]] });
+    fleet.reader('a', blob);
+    expect(fleet.grants('a')).toEqual([]);
+    fleet.swarms.leave('seed');
+    fleet.swarms.settle(fleet.nowMs);
+    expect(chunksOf(fleet.grants('a'))).toEqual([4, 5]);
+    fleet.say('holder', { type: 'lost', blob, ranges: [[1, 1]] });
+    expect(chunksOf(fleet.grants('a'))).toEqual([1, 4, 5]);
+    fleet.done('a', fleet.grants('a')[0]!);
+    fleet.say('a', need(blob, 2));
+    fleet.swarms.leave('holder');
+    fleet.pass(100);
+    fleet.done('a', fleet.grants('a').at(-1)!);
+    expect(chunksOf(fleet.grants('a'))).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
+  test('an unread lease of a member that left goes to the next', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.reader('a', blob);
+    fleet.reader('b', blob);
+    expect(fleet.grants('b')).toEqual([]);
+    fleet.swarms.leave('a');
+    fleet.swarms.settle(fleet.nowMs);
+    expect(chunksOf(fleet.grants('b'))).toEqual([0, 1, 2, 3]);
+  });
+
+  test('a member that left but keeps what it announced still holds it', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(8);
+    fleet.reader('a', blob);
+    fleet.done('a', fleet.grants('a')[0]!);
+    fleet.say('a', { type: 'leave', blob, kept: true });
+    fleet.reader('b', blob);
+    fleet.pass(500);
+    expect(chunksOf(fleet.grants('b'))).toEqual([4, 5, 6, 7]);
+  });
+});
+
+describe('deadlines', () => {
+  test('a silent lease is leased to another, what was read of it is not', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.reader('a', blob);
+    const [grant] = fleet.grants('a') as [Grant];
+    fleet.reader('b', blob);
+    fleet.pass(grant.deadlineMs - 100);
+    fleet.done('a', { ...grant, count: 1 });
+    fleet.pass(grant.deadlineMs - 100);
+    expect(fleet.grants('b')).toEqual([]);
+    fleet.pass(200);
+    expect(chunksOf(fleet.grants('b'))).toEqual([1, 2, 3]);
+    expect(fleet.told('a', 'revoke')).toEqual([{ type: 'revoke', leaseId: grant.leaseId, keep: 1 }]);
+  });
+
+  test('progress extends it; the same number again is no progress', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.reader('a', blob);
+    fleet.reader('b', blob);
+    const { leaseId, deadlineMs } = fleet.grants('a')[0]!;
+    for (let bytes = 1; bytes <= 5; bytes++) {
+      fleet.pass(deadlineMs - 100);
+      fleet.say('a', { type: 'progress', leaseId, bytes });
+    }
+    expect(fleet.grants('b')).toEqual([]);
+    fleet.pass(deadlineMs - 100);
+    fleet.say('a', { type: 'progress', leaseId, bytes: 5 });
+    fleet.pass(200);
+    expect(chunksOf(fleet.grants('b'))).toEqual([0, 1, 2, 3]);
+  });
+
+  test('a spare is not held against who still reads the run before it; a stuck run is not saved by a later one', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(8);
+    fleet.reader('a', blob);
+    const [run, spare] = fleet.grants('a') as [Grant, Grant];
+    fleet.reader('b', blob);
+    for (let bytes = 1; bytes <= 4; bytes++) {
+      fleet.pass(3000);
+      fleet.say('a', { type: 'progress', leaseId: run.leaseId, bytes });
+    }
+    expect(fleet.grants('b')).toEqual([]);
+    for (let bytes = 1; bytes <= 4; bytes++) {
+      fleet.pass(2000);
+      fleet.say('a', { type: 'progress', leaseId: spare.leaseId, bytes });
+    }
+    expect(chunksOf(fleet.grants('b'))).toEqual([0, 1, 2, 3]);
+  });
+
+  test('late results are accepted', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.reader('a', blob);
+    const [grant] = fleet.grants('a') as [Grant];
+    fleet.pass(grant.deadlineMs + 100);
+    fleet.done('a', grant);
+    fleet.reader('b', blob);
+    fleet.pass(20_000);
+    expect(fleet.grants('b')).toEqual([]);
+    expect(fleet.told('b', 'digests')).toHaveLength(1);
+  });
+});
+
+describe('leases given back', () => {
+  test('failed: others go first, then it is tried again', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.reader('a', blob);
+    fleet.say('a', { type: 'release', leaseId: fleet.grants('a')[0]!.leaseId, reason: 'failed' }, need(blob, 2));
+    expect(fleet.grants('a')).toHaveLength(1);
+    fleet.pass(550);
+    expect(fleet.grants('a')).toHaveLength(2);
+    fleet.say('a', { type: 'release', leaseId: fleet.grants('a')[1]!.leaseId, reason: 'failed' }, need(blob, 2));
+    fleet.reader('b', blob);
+    expect(chunksOf(fleet.grants('b'))).toEqual([0, 1, 2, 3]);
+  });
+
+  test('throttled: nobody of the same origin asks before its time, another origin does', () => {
+    const fleet = new TestFleet();
+    const [blob, other] = [blobOf(4), blobOf(4, 'other')];
+    fleet.reader('a', blob, { origin: 'docker.io' });
+    fleet.say('a', { type: 'release', leaseId: fleet.grants('a')[0]!.leaseId, reason: 'throttled', retryAfterMs: 5000 }, need(blob, 2));
+    fleet.reader('b', other, { origin: 'docker.io' });
+    fleet.reader('c', blob, { origin: 'mirror' });
+    expect(chunksOf(fleet.grants('c'))).toEqual([0, 1, 2, 3]);
+    fleet.pass(4900);
+    expect(fleet.grants('a')).toHaveLength(1);
+    expect(fleet.grants('b')).toEqual([]);
+    fleet.pass(200);
+    expect(chunksOf(fleet.grants('b'))).toEqual([0, 1, 2, 3]);
+  });
+
+  test('no ranges: one member streams all the rest, and another does when it is gone', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(40);
+    fleet.reader('a', blob);
+    fleet.reader('b', blob);
+    fleet.pass(500);
+    for (const peer of ['a', 'b']) {
+      for (const { leaseId } of fleet.grants(peer)) fleet.say(peer, { type: 'release', leaseId, reason: 'no-ranges' });
+      fleet.say(peer, need(blob, 2));
+    }
+    const streams = [...fleet.grants('a', 'stream'), ...fleet.grants('b', 'stream')];
+    expect(streams).toHaveLength(1);
+    expect(streams[0]).toMatchObject({ first: 0, count: 40 });
+    const [reading, waiting] = fleet.grants('a', 'stream').length > 0 ? ['a', 'b'] : ['b', 'a'];
+    fleet.done(reading!, { ...streams[0]!, count: 10 });
+    fleet.pass(1000);
+    expect(fleet.grants(waiting!, 'stream')).toEqual([]);
+    fleet.swarms.leave(reading!);
+    fleet.pass(100);
+    expect(fleet.grants(waiting!, 'stream')[0]).toMatchObject({ first: 0, count: 40 });
+  });
+
+  test('unread and unneeded again and again: not at the speed of the network', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.reader('a', blob);
+    for (let round = 0; round < 20; round++) {
+      const last = fleet.grants('a').at(-1)!;
+      fleet.say('a', { type: 'release', leaseId: last.leaseId, reason: 'unneeded' }, need(blob, 2));
+    }
+    expect(fleet.grants('a').length).toBeLessThan(6);
+    fleet.pass(20_000);
+    expect(fleet.grants('a').length).toBeGreaterThan(4);
+  });
+
+  test("somebody else's lease cannot be given back", () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.reader('a', blob);
+    fleet.reader('b', blob);
+    fleet.say('b', { type: 'release', leaseId: fleet.grants('a')[0]!.leaseId, reason: 'unneeded' });
+    fleet.pass(1000);
+    expect(fleet.grants('b')).toEqual([]);
+  });
+});
+
+describe('a member alone', () => {
+  test('takes long runs after a moment, and gives back what it has not begun when a second joins', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(300);
+    fleet.reader('a', blob, { runs: 16 });
+    fleet.pass(400);
+    fleet.done('a', fleet.grants('a')[0]!);
+    const long = fleet.grants('a').at(-1)!;
+    expect(long.count).toBe(64);
+    fleet.done('a', fleet.grants('a')[1]!);
+    fleet.done('a', { ...long, count: 5 });
+    fleet.reader('b', blob);
+    expect(fleet.told('a', 'revoke')).toContainEqual({ type: 'revoke', leaseId: long.leaseId, keep: 9 });
+    const before = chunksOf(fleet.grants('b'));
+    expect(before.every((index) => index >= 72)).toBe(true);
+    for (const grant of fleet.grants('b')) fleet.done('b', grant);
+    fleet.pass(350);
+    fleet.say('b', need(blob, 2));
+    fleet.pass(100);
+    // 8 + 9 chunks are a's; the tail of its long run is free now.
+    expect(chunksOf(fleet.grants('b')).find((index) => index < 72)).toBe(17);
+  });
+
+  test('a revoked run that is given back is free at once', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(80);
+    fleet.reader('a', blob, { runs: 16 });
+    fleet.pass(400);
+    fleet.done('a', fleet.grants('a')[0]!);
+    const long = fleet.grants('a').at(-1)!;
+    expect(long).toMatchObject({ first: 8, count: 64 });
+    fleet.reader('b', blob);
+    expect(chunksOf(fleet.grants('b')).every((index) => index >= 72)).toBe(true);
+    for (const grant of fleet.grants('b')) fleet.done('b', grant);
+    fleet.say('b', need(blob, 2));
+    fleet.say('a', need(blob, 0), { type: 'release', leaseId: long.leaseId, reason: 'unneeded' });
+    expect(chunksOf(fleet.grants('b'))).toContain(8);
+  });
+});
+
+describe('hedges', () => {
+  test('one per chunk, beside the lease, and the chunk is still not leased again', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.reader('a', blob);
+    fleet.reader('b', blob);
+    fleet.reader('c', blob);
+    fleet.say('b', { type: 'hedge', blob, index: 2 });
+    fleet.say('c', { type: 'hedge', blob, index: 2 });
+    expect(fleet.grants('b', 'hedge')).toMatchObject([{ first: 2, count: 1 }]);
+    expect(fleet.grants('c', 'hedge')).toEqual([]);
+    expect(fleet.swarms.totals.hedgedBytes).toBe(64 * 1024);
+    fleet.swarms.leave('a');
+    fleet.pass(500);
+    const runs = [...chunksOf(fleet.grants('b')), ...chunksOf(fleet.grants('c'))].sort((a, b) => a - b);
+    expect(runs).toEqual([0, 1, 3]);
+  });
+
+  test('not for who has it, reads it, or may not read', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.reader('a', blob);
+    fleet.reader('blind', blob, { canRead: false });
+    fleet.say('a', { type: 'hedge', blob, index: 0 });
+    fleet.say('blind', { type: 'hedge', blob, index: 0 });
+    fleet.reader('b', blob, { have: [[0, 1]] });
+    fleet.say('b', { type: 'hedge', blob, index: 0 });
+    for (const peer of ['a', 'b', 'blind']) expect(fleet.grants(peer, 'hedge')).toEqual([]);
+  });
+});
+
+describe('after a restart', () => {
+  test('nothing is leased until all who were there have told what they hold and read', () => {
+    const fleet = new TestFleet({ known: ['a', 'b'] });
+    const blob = blobOf(8);
+    fleet.reader('a', blob, { have: [[0, 3]] });
+    fleet.say('a', { type: 'hedge', blob, index: 5 }, { type: 'inventory', seeds: [], complete: true });
+    fleet.pass(1500);
+    expect(fleet.told('a', 'grant')).toEqual([]);
+    fleet.reader('b', blob, { reading: [[3, 2]] });
+    fleet.say('b', { type: 'inventory', seeds: [], complete: true });
+    expect(fleet.told('a', 'grant')).toEqual([]);
+    fleet.pass(200);
+    expect(chunksOf([...fleet.grants('a'), ...fleet.grants('b')])).toEqual([5, 6, 7]);
+  });
+
+  test('but no longer than two seconds', () => {
+    const fleet = new TestFleet({ known: ['a', 'gone'] });
+    const blob = blobOf(4);
+    fleet.reader('a', blob);
+    fleet.pass(1950);
+    expect(fleet.grants('a')).toEqual([]);
+    fleet.pass(100);
+    expect(chunksOf(fleet.grants('a'))).toEqual([0, 1, 2, 3]);
+  });
+
+  test('a run of before lives by its progress under the old name, and its results count', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.reader('a', blob, { reading: [[0, 4]] });
+    fleet.reader('b', blob);
+    for (let bytes = 1; bytes < 20; bytes++) {
+      fleet.pass(1000);
+      fleet.say('a', { type: 'progress', leaseId: '2.1.1', bytes });
+    }
+    expect(fleet.grants('b')).toEqual([]);
+    fleet.say('a', { type: 'done', leaseId: '2.1.1', blob, first: 0, digests: packDigests([0, 1, 2, 3].map(trueDigest)) });
+    fleet.pass(20_000);
+    expect(fleet.grants('b')).toEqual([]);
+    fleet.swarms.leave('a');
+    fleet.pass(100);
+    expect(chunksOf(fleet.grants('b'))).toEqual([0, 1, 2, 3]);
+  });
+});
+
+describe('nonsense', () => {
+  test('ranges and blobs that cannot be are refused and counted', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.reader('a', blob);
+    expect(fleet.say('a', { type: 'have', blob, ranges: [[3, 2]] })).toBe(false);
+    expect(fleet.say('a', want({ ...blob, size: Number.MAX_SAFE_INTEGER }))).toBe(false);
+    expect(fleet.say('a', { type: 'done', leaseId: 'x', blob, first: 4, digests: packDigests([trueDigest(4)]) })).toBe(false);
+    expect(fleet.say('a', { type: 'done', leaseId: 'x', blob, first: 0, digests: 'AAAA' })).toBe(false);
+    expect(fleet.say('stranger', want(blob))).toBe(false);
+    expect(fleet.swarms.totals.messagesRefused).toBe(5);
+  });
+
+  test('an empty blob leases nothing', () => {
+    const fleet = new TestFleet();
+    fleet.reader('a', { ...blobOf(1), size: 0 });
+    fleet.pass(500);
+    expect(fleet.grants('a')).toEqual([]);
+  });
+});

@@ -1,0 +1,420 @@
+// Who reads which chunks of one blob at the origin.
+//
+// Invariant: a chunk is under at most one live lease (and one hedge), and never leased while a live member that counts holds it.
+// A lease lives until its chunks are read, it is given back, its reader leaves, or its deadline passes without progress.
+// Every ready member holds one run being read and one spare; runs ascend; who was granted least goes first.
+// Pure: time comes in, events go out through BookOutput. Non-goals: digests (vouches.ts), blame (audit.ts), sockets.
+
+import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
+import { chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
+import type { AgentMessage, Grant } from '@flotilla/shared/tracker-api';
+import { Holdings } from './holdings.ts';
+import { covers, LeaseTable } from './lease-table.ts';
+import {
+  backoffMs,
+  begunChunks,
+  deadlineWindowMs,
+  newReader,
+  rangeBytes,
+  runChunks,
+  soloRunChunks,
+  type BookOutput,
+  type Joining,
+  type Lease,
+  type Reader,
+  type ReaderStatus,
+} from './lease.ts';
+import { RunLimit } from './run-limit.ts';
+
+const MAX_LEASES_PER_MEMBER = 2;
+/** Only who has been alone for so long takes long runs: the first of a crowd is alone for a moment as well. */
+const SOLO_AFTER_MS = 300;
+/** After a `revoke` its reader has this long to say otherwise before the tail is leased again. */
+const REVOKE_GRACE_MS = 300;
+/** Leases given back unread more often than this in a row make a reader wait. */
+const MAX_IDLE_RELEASES = 3;
+const DEFAULT_THROTTLE_MS = 1_000;
+const MAX_THROTTLE_MS = 60_000;
+/** Runs that one member may bring along from before. */
+const MAX_ADOPTED = 8;
+
+type ReleaseReason = Extract<AgentMessage, { type: 'release' }>['reason'];
+
+export class LeaseBook {
+  readonly blob: BlobKey;
+  readonly chunks: number;
+  readonly holdings: Holdings;
+  readonly #epoch: number;
+  readonly #out: BookOutput;
+  readonly #limit = new RunLimit();
+  readonly #readers = new Map<string, Reader>();
+  readonly #table: LeaseTable;
+  /** Readers that could take a run now. */
+  readonly #askers = new Set<Reader>();
+  /** Trusted readers that can read and lack chunks: the runs are shared among them. */
+  readonly #sharers = new Set<Reader>();
+  #aloneSinceMs: number | undefined;
+  #hedged: Bitfield | undefined;
+  #grants = 0;
+  #streamOnly = false;
+
+  constructor(blob: BlobKey, epoch: number, out: BookOutput) {
+    this.blob = blob;
+    this.chunks = chunkCount(blob.size);
+    this.holdings = new Holdings(this.chunks);
+    this.#table = new LeaseTable(blob, this.holdings);
+    this.#epoch = epoch;
+    this.#out = out;
+  }
+
+  /** Whether time alone may change something here. */
+  get active(): boolean {
+    return this.#table.size > 0 || this.#askers.size > 0;
+  }
+
+  /** Runs and streams being read. */
+  get liveLeases(): number {
+    return this.#table.live;
+  }
+
+  get readers(): ReadonlyMap<string, Reader> {
+    return this.#readers;
+  }
+
+  lease(id: string): Lease | undefined {
+    return this.#table.get(id);
+  }
+
+  // ---- what members say
+
+  /** Joins, or says anew what it holds and reads. Leases that it got from this book live on. */
+  join(peer: string, { trusted, canRead, origin, have, reading }: Joining, nowMs: number): void {
+    const reader = this.#readers.get(peer) ?? newReader(peer, trusted);
+    this.#readers.set(peer, reader);
+    Object.assign(reader, { trusted, canRead, origin });
+    this.#table.lower(this.holdings.remove(peer));
+    if (!trusted) this.holdings.distrust(peer);
+    for (const range of have) this.have(peer, range, nowMs);
+    this.#adopt(reader, reading, nowMs);
+    this.#refresh(reader);
+  }
+
+  /** `peer` serves these chunks from now on, whether it joined or not. */
+  have(peer: string, range: IndexRange, nowMs: number): void {
+    this.holdings.add(peer, range);
+    const reader = this.#readers.get(peer);
+    if (reader === undefined) return;
+    for (const lease of reader.leases.slice()) this.#read(lease, range, nowMs);
+    this.#refresh(reader);
+  }
+
+  lost(peer: string, range: IndexRange): void {
+    this.#table.lower(this.holdings.drop(peer, range));
+    this.#refreshPeer(peer);
+  }
+
+  /** `peer` holds the whole blob. */
+  seed(peer: string): void {
+    this.holdings.seed(peer);
+    const reader = this.#readers.get(peer);
+    if (reader === undefined) return;
+    reader.need = 0;
+    for (const lease of reader.leases.slice()) this.#end(lease);
+    this.#refresh(reader);
+  }
+
+  need(peer: string, runs: number, originRate: number, within: IndexRange | undefined): void {
+    const reader = this.#readers.get(peer);
+    if (reader === undefined) return;
+    Object.assign(reader, { need: runs, originRate, within });
+    this.#refresh(reader);
+  }
+
+  /** Lets `peer` read a chunk that somebody else may be reading; once per chunk while that lease lives. @returns whether it may */
+  hedge(peer: string, index: number, nowMs: number): boolean {
+    const reader = this.#readers.get(peer);
+    if (reader === undefined || !this.#mayRead(reader, nowMs) || this.holdings.has(peer, index)) return false;
+    if (reader.leases.some((lease) => covers(lease, index))) return false;
+    this.#hedged ??= new Bitfield(this.chunks);
+    if (!this.#hedged.set(index)) return false;
+    this.#issue(reader, [index, 1], 'hedge', nowMs);
+    return true;
+  }
+
+  /** @param bytes of this lease so far @returns whether `peer` holds the lease */
+  progress(peer: string, leaseId: string, bytes: number, nowMs: number): boolean {
+    const lease = this.#table.get(leaseId);
+    if (lease === undefined || lease.reader.peer !== peer) return false;
+    if (bytes > lease.bytes) {
+      this.#limit.add(bytes - lease.bytes);
+      lease.bytes = bytes;
+      this.#table.extend(lease, nowMs);
+    }
+    return true;
+  }
+
+  /** A lease from before the last start tells of progress: its reader lives. */
+  progressOfAdopted(peer: string, nowMs: number): void {
+    for (const lease of this.#readers.get(peer)?.leases ?? []) if (lease.mode === 'adopted') this.#table.extend(lease, nowMs);
+  }
+
+  /** Chunks were read at the origin, under a lease of this book or an older one. */
+  done(peer: string, range: IndexRange, nowMs: number): void {
+    const reader = this.#readers.get(peer);
+    if (reader !== undefined) Object.assign(reader, { failures: 0, idleReleases: 0, backoffUntilMs: 0 });
+    this.have(peer, range, nowMs);
+  }
+
+  release(peer: string, leaseId: string, reason: ReleaseReason, retryAfterMs: number | undefined, nowMs: number): void {
+    const lease = this.#table.get(leaseId);
+    if (lease === undefined || lease.reader.peer !== peer) return;
+    const { reader } = lease;
+    switch (reason) {
+      case 'unneeded':
+        if (lease.chunksRead === 0 && lease.revoked === undefined && ++reader.idleReleases > MAX_IDLE_RELEASES) backOff(reader, 0, nowMs);
+        break;
+      case 'failed':
+        backOff(reader, retryAfterMs ?? 0, nowMs);
+        break;
+      case 'denied':
+        reader.canRead = false;
+        break;
+      case 'throttled':
+        this.#out.throttle(reader.origin, nowMs + Math.min(MAX_THROTTLE_MS, retryAfterMs ?? DEFAULT_THROTTLE_MS));
+        break;
+      case 'no-ranges':
+        this.#streamOnly = true;
+        break;
+      default:
+        reason satisfies never;
+    }
+    this.#end(lease);
+  }
+
+  /** Leaves the swarm. @param kept whether it serves what it announced all the same */
+  leave(peer: string, kept: boolean): void {
+    const reader = this.#readers.get(peer);
+    if (reader !== undefined) {
+      this.#readers.delete(peer);
+      for (const lease of this.#table.of(reader)) this.#end(lease);
+      this.#refresh(reader);
+    }
+    if (!kept) this.#table.lower(this.holdings.remove(peer));
+    if (this.#readers.size === 0) {
+      this.#streamOnly = false;
+      this.#hedged = undefined;
+      this.#aloneSinceMs = undefined;
+    }
+  }
+
+  // ---- blame
+
+  /** A member that can read it, for a chunk that is in dispute. @returns the lease, or undefined if `peer` cannot read now */
+  audit(peer: string, index: number, nowMs: number): string | undefined {
+    const reader = this.#readers.get(peer);
+    if (reader === undefined || !this.#mayRead(reader, nowMs)) return undefined;
+    return this.#issue(reader, [index, 1], 'audit', nowMs).id;
+  }
+
+  /** Members that could read an audit now. */
+  auditors(nowMs: number): string[] {
+    return [...this.#readers.values()].filter((reader) => reader.trusted && this.#mayRead(reader, nowMs)).map((reader) => reader.peer);
+  }
+
+  /** An audit got its answer. */
+  endAudit(lease: Lease): void {
+    this.#table.end(lease);
+  }
+
+  /** `peer` may not vouch any more: its leases end, and what only it claims to hold is leased again. */
+  distrust(peer: string): void {
+    const reader = this.#readers.get(peer);
+    if (reader !== undefined) {
+      reader.trusted = false;
+      for (const lease of this.#table.of(reader)) {
+        this.#out.send(peer, { type: 'revoke', leaseId: lease.id, keep: 0 });
+        this.#end(lease);
+      }
+      this.#refresh(reader);
+    }
+    this.#table.lower(this.holdings.distrust(peer));
+  }
+
+  /** These chunks are wrong or doubted: nobody but a seed holds them any more. */
+  invalidate(range: IndexRange): void {
+    for (const peer of this.holdings.partials()) this.lost(peer, range);
+  }
+
+  // ---- time
+
+  /** Gives out what can be given now. */
+  grant(nowMs: number): void {
+    if (this.#sharers.size > 1) this.#aloneSinceMs = undefined;
+    else if (this.#askers.size > 0) this.#aloneSinceMs ??= nowMs;
+    if (this.#askers.size === 0) return;
+    this.#shareLongRuns(nowMs);
+    if (!this.#table.anyLeasable()) return;
+    if (this.#streamOnly) {
+      this.#grantStream(nowMs);
+      return;
+    }
+    const passed = new Set<Reader>();
+    while (this.#table.live < this.#limit.runs) {
+      const reader = this.#next(nowMs, passed);
+      if (reader === undefined) return;
+      const run = this.#find(reader, nowMs);
+      if (run === undefined) passed.add(reader);
+      else this.#issue(reader, run, 'run', nowMs);
+    }
+  }
+
+  /** Time has passed: deadlines, tails of revoked runs, the ramp of the limit. To be followed by `grant`. */
+  tick(nowMs: number): void {
+    for (const lease of this.#table.values()) {
+      if (lease.deadlineMs <= nowMs) this.#expire(lease, nowMs);
+      else if (lease.revoked !== undefined && lease.revoked.freeAtMs <= nowMs && this.#table.truncate(lease, lease.revoked.keep)) this.#end(lease);
+    }
+    this.#limit.step(nowMs, () => this.#ready());
+  }
+
+  status(): ReaderStatus[] {
+    return [...this.#readers.values()].map(({ peer, leases, grantedBytes }) => ({ peerId: peer, held: this.holdings.count(peer), leases: leases.length, grantedBytes }));
+  }
+
+  // ---- choosing
+
+  #ready(): number {
+    let ready = this.#askers.size;
+    for (const reader of this.#readers.values()) if (reader.leases.length > 0 && !this.#askers.has(reader)) ready++;
+    return ready;
+  }
+
+  #mayRead(reader: Reader, nowMs: number): boolean {
+    return reader.canRead && reader.backoffUntilMs <= nowMs && this.#out.throttledUntilMs(reader.origin) <= nowMs;
+  }
+
+  /** Fewest granted first; then who waits longest. Members that lost their trust only where nobody else could read. */
+  #next(nowMs: number, passed: ReadonlySet<Reader>): Reader | undefined {
+    let best: Reader | undefined;
+    for (const reader of this.#askers) {
+      if (passed.has(reader) || !this.#mayRead(reader, nowMs) || (!reader.trusted && this.#sharers.size > 0)) continue;
+      const less = best === undefined || reader.grantedChunks - best.grantedChunks || reader.lastGrant - best.lastGrant;
+      if (less === true || less < 0) best = reader;
+    }
+    return best;
+  }
+
+  /** The lowest run of chunks that this reader may have. */
+  #find(reader: Reader, nowMs: number): IndexRange | undefined {
+    const fits = (index: number): boolean => this.#table.leasable(index) && (reader.trusted || !this.holdings.has(reader.peer, index));
+    const [windowFirst, windowCount] = reader.within ?? [0, this.chunks];
+    const end = Math.min(this.chunks, windowFirst + windowCount);
+    let first = Math.max(this.#table.cursor, windowFirst);
+    while (first < end && !fits(first)) first++;
+    if (first >= end) return undefined;
+    const solo = this.#aloneSinceMs !== undefined && nowMs - this.#aloneSinceMs >= SOLO_AFTER_MS;
+    const most = solo ? soloRunChunks(this.blob) : runChunks(this.blob, reader.originRate);
+    let count = 1;
+    while (count < most && first + count < end && fits(first + count)) count++;
+    return [first, count];
+  }
+
+  /** One reader takes all the rest; the others get it from there. */
+  #grantStream(nowMs: number): void {
+    for (const lease of this.#table.values()) if (lease.mode === 'stream') return;
+    const reader = this.#next(nowMs, new Set());
+    const first = this.#table.cursor;
+    if (reader !== undefined) this.#issue(reader, [first, this.chunks - first], 'stream', nowMs);
+  }
+
+  /** A second reader is here: whoever took long runs while alone gives back what it has not begun. */
+  #shareLongRuns(nowMs: number): void {
+    if (this.#sharers.size < 2) return;
+    for (const lease of this.#table.values()) {
+      if (!lease.long || lease.revoked !== undefined) continue;
+      if (this.#askers.size === 1 && this.#askers.has(lease.reader)) continue;
+      const keep = begunChunks(lease, this.blob) + runChunks(this.blob, lease.reader.originRate);
+      if (keep >= lease.count) continue;
+      lease.revoked = { keep, freeAtMs: nowMs + REVOKE_GRACE_MS };
+      this.#out.send(lease.reader.peer, { type: 'revoke', leaseId: lease.id, keep });
+    }
+  }
+
+  // ---- the life of a lease
+
+  #issue(reader: Reader, range: IndexRange, mode: Grant['mode'], nowMs: number): Lease {
+    const id = this.#out.newLeaseId();
+    const [first, count] = range;
+    const bytes = rangeBytes(this.blob, first, count);
+    const windowMs = deadlineWindowMs(bytes + this.#table.queuedBytes(reader), reader.originRate);
+    const long = mode === 'run' && count > runChunks(this.blob, reader.originRate);
+    const lease = this.#table.add({ id, reader, mode, range, windowMs, long }, nowMs);
+    if (mode === 'run' || mode === 'stream') {
+      reader.need--;
+      reader.grantedChunks += count;
+      reader.lastGrant = ++this.#grants;
+      this.#hedged?.clearRange(range);
+    }
+    reader.grantedBytes += bytes;
+    this.#out.granted(mode, bytes);
+    this.#out.send(reader.peer, { type: 'grant', epoch: this.#epoch, leaseId: id, blob: this.blob, first, count, deadlineMs: windowMs, mode });
+    this.#refresh(reader);
+    return lease;
+  }
+
+  /** What a member reads already, told after this tracker or its session started: nobody else has to. */
+  #adopt(reader: Reader, reading: readonly IndexRange[], nowMs: number): void {
+    const mine = (index: number): boolean => this.holdings.has(reader.peer, index) || reader.leases.some((lease) => covers(lease, index));
+    const indexes: number[] = [];
+    for (const [first, count] of reading) for (let index = first; index < first + count; index++) if (!mine(index)) indexes.push(index);
+    for (const range of toRanges(indexes).slice(0, MAX_ADOPTED)) {
+      const windowMs = deadlineWindowMs(rangeBytes(this.blob, ...range) + this.#table.queuedBytes(reader), 0);
+      this.#table.add({ id: this.#out.newLeaseId(), reader, mode: 'adopted', range, windowMs, long: false }, nowMs);
+    }
+  }
+
+  #read(lease: Lease, range: IndexRange, nowMs: number): void {
+    const before = lease.chunksRead;
+    this.#limit.add(this.#table.read(lease, range));
+    if (lease.chunksRead === before) return;
+    this.#table.extend(lease, nowMs);
+    const over = this.#table.keptPartRead(lease) ? this.#table.truncate(lease, lease.revoked!.keep) : lease.unread.count === 0;
+    if (over) this.#end(lease);
+  }
+
+  #expire(lease: Lease, nowMs: number): void {
+    if (lease.mode !== 'adopted') this.#out.send(lease.reader.peer, { type: 'revoke', leaseId: lease.id, keep: lease.chunksRead });
+    backOff(lease.reader, 0, nowMs);
+    this.#end(lease);
+  }
+
+  #end(lease: Lease): void {
+    const unread = this.#table.end(lease);
+    if (lease.mode === 'hedge') for (const range of unread) this.#hedged?.clearRange(range);
+    this.#refresh(lease.reader);
+    if (lease.mode === 'audit') this.#out.auditEnded(lease.id);
+  }
+
+  #refreshPeer(peer: string): void {
+    const reader = this.#readers.get(peer);
+    if (reader !== undefined) this.#refresh(reader);
+  }
+
+  #refresh(reader: Reader): void {
+    const lacks = this.#readers.get(reader.peer) === reader && reader.canRead && !this.holdings.complete(reader.peer);
+    // Hedges come on top: they must not keep a reader from its ordinary runs.
+    const runs = reader.leases.reduce((count, lease) => count + (lease.mode === 'hedge' ? 0 : 1), 0);
+    put(this.#sharers, reader, lacks && reader.trusted);
+    put(this.#askers, reader, lacks && reader.need > 0 && runs < MAX_LEASES_PER_MEMBER);
+  }
+}
+
+function backOff(reader: Reader, atLeastMs: number, nowMs: number): void {
+  reader.failures++;
+  reader.backoffUntilMs = Math.max(reader.backoffUntilMs, nowMs + Math.min(MAX_THROTTLE_MS, Math.max(atLeastMs, backoffMs(reader.failures))));
+}
+
+function put<T>(set: Set<T>, item: T, member: boolean): void {
+  if (member) set.add(item);
+  else set.delete(item);
+}

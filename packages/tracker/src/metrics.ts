@@ -1,0 +1,57 @@
+// The tracker's metrics in Prometheus' text format. Values are read when asked for; no image names, and hosts only where a
+// setting lets them be series of their own.
+
+import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
+import type { Fleet } from './fleet.ts';
+import { fleetTotals } from './status.ts';
+
+export interface TrackerMetrics {
+  readonly registry: Registry;
+  readonly problems: Counter<'code'>;
+}
+
+export function createMetrics(fleet: Fleet, perHost: boolean): TrackerMetrics {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, prefix: 'flotilla_tracker_' });
+  const { totals } = fleet.swarms;
+
+  const gauge = (name: string, help: string, value: () => number): void => {
+    registry.registerMetric(new Gauge({ name, help, registers: [], collect() { this.set(value()); } }));
+  };
+  const counter = (name: string, help: string, value: () => number): void => {
+    registry.registerMetric(new Counter({ name, help, registers: [], collect() { this.reset(); this.inc(value()); } }));
+  };
+  gauge('flotilla_tracker_members', 'Members of the fleet, banned ones included', () => fleet.members.size);
+  gauge('flotilla_tracker_members_banned', 'Members in quarantine or expelled', () => fleet.members.banned().length);
+  gauge('flotilla_tracker_sessions', 'Agents that are connected', () => fleet.sessions.size);
+  gauge('flotilla_tracker_swarms', 'Blobs that somebody holds or wants', () => fleet.swarms.size);
+  gauge('flotilla_tracker_epoch', 'Rises with each start', () => fleet.epoch);
+  gauge('flotilla_tracker_state_healthy', '0 once something could not be written that must survive', () => (fleet.healthy ? 1 : 0));
+  gauge('flotilla_fleet_pulls_active', 'Pulls at work on all connected agents', () => fleetTotals(fleet).pulls.active);
+  counter('flotilla_tracker_granted_bytes_total', 'Bytes that may be read at origins by lease', () => totals.grantedBytes);
+  counter('flotilla_tracker_done_bytes_total', 'Bytes read at origins, as reported', () => totals.doneBytes);
+  counter('flotilla_tracker_hedged_bytes_total', 'Bytes that may be read twice because a pull stood still', () => totals.hedgedBytes);
+  counter('flotilla_tracker_audited_bytes_total', 'Bytes read again to find out who is right', () => totals.auditedBytes);
+  counter('flotilla_tracker_maps_signed_total', 'Chunk maps signed by seeds', () => totals.mapsSigned);
+  counter('flotilla_tracker_maps_refused_total', 'Signatures of seeds that do not fit the digests known', () => totals.mapsRefused);
+  counter('flotilla_tracker_messages_refused_total', 'Messages that made no sense for their blob', () => totals.messagesRefused);
+  if (perHost) hostMetrics(fleet, registry);
+  return { registry, problems: new Counter({ name: 'flotilla_tracker_problems_total', help: 'Refused requests', labelNames: ['code'], registers: [registry] }) };
+}
+
+function hostMetrics(fleet: Fleet, registry: Registry): void {
+  const bytes = new Gauge({
+    name: 'flotilla_host_bytes',
+    help: "Bytes since the agent's start, by where they came from or went",
+    labelNames: ['host', 'peer_id', 'kind'],
+    registers: [],
+    collect() {
+      this.reset();
+      for (const { peerId, request } of fleet.sessions.all()) {
+        const stats = fleet.statsOf(peerId);
+        for (const [kind, value] of Object.entries(stats?.bytes ?? {})) this.set({ host: request.name, peer_id: peerId, kind }, value);
+      }
+    },
+  });
+  registry.registerMetric(bytes);
+}

@@ -1,0 +1,165 @@
+// Builds the tracker from its settings and runs it: data folder, certificates, tokens, state, fleet, HTTP.
+//
+// HTTPS with the tracker's own CA (or given certificates) everywhere; plain HTTP only where `insecureHttp` says so. Errors become
+// problem details here and nowhere else. `close` ends the agents' streams at once: they go on by the rules without a tracker.
+
+import { mkdir } from 'node:fs/promises';
+import type { Server as HttpsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import rateLimit from '@fastify/rate-limit';
+import { TypeBoxValidatorCompiler, type TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import { caPin } from '@flotilla/shared/join-token';
+import fastify, {
+  LogController,
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type RawReplyDefaultExpression,
+  type RawRequestDefaultExpression,
+  type RawServerDefault,
+} from 'fastify';
+import { agentRoutes } from './agent-api.ts';
+import { formatAddress, type SocketAddress, type TrackerConfig } from './config.ts';
+import { toProblem, toTrackerError, TrackerError } from './errors.ts';
+import { Fleet } from './fleet.ts';
+import { createLogger, type Logger } from './log.ts';
+import { createMetrics, type TrackerMetrics } from './metrics.ts';
+import { operatorRoutes } from './operator-api.ts';
+import { State } from './state.ts';
+import { certificateNames, ensureOwnTls, readGivenTls, type Credentials } from './tls.ts';
+import { ensureJoinToken, ensureOperatorToken, joinTokenFile, operatorTokenFile } from './tokens.ts';
+
+const RENEWAL_CHECK_MS = 24 * 60 * 60 * 1000;
+
+export type App = FastifyInstance<RawServerDefault, RawRequestDefaultExpression, RawReplyDefaultExpression, FastifyBaseLogger, TypeBoxTypeProvider>;
+
+/** A tracker that runs. */
+export interface Tracker {
+  /** Where it answers; a wildcard address is shown as loopback. */
+  readonly url: string;
+  readonly address: SocketAddress;
+  /** Its own CA, where it has one. */
+  readonly caPem: string | undefined;
+  readonly joinTokenFile: string;
+  readonly operatorTokenFile: string;
+  readonly fleet: Fleet;
+  /** Ends all streams at once, then everything else. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+export interface TrackerOptions {
+  readonly log?: Logger;
+  /** Past this an agent's stream is ended. @default 8 MiB */
+  readonly maxQueuedBytes?: number;
+}
+
+/** @throws TrackerError with what to change */
+export async function startTracker(config: TrackerConfig, { log = createLogger(config.logLevel), maxQueuedBytes }: TrackerOptions = {}): Promise<Tracker> {
+  await makeDataDir(config.data);
+  const tls = await tlsOf(config);
+  await ensureJoinToken(config.data, tls?.caPem === undefined ? undefined : caPin(tls.caPem));
+  const operatorToken = await ensureOperatorToken(config.data);
+  const state = await State.open(config.state);
+  let fleet: Fleet;
+  let app: App;
+  try {
+    fleet = await Fleet.open({ dataDir: config.data, heartbeatMs: config.heartbeatMs, maxQueuedBytes }, state, log);
+    app = await buildApp(fleet, createMetrics(fleet, config.metricsPerHost), { tls, operatorToken, log });
+    await listen(app, config.listen);
+  } catch (error) {
+    await state.close();
+    throw error;
+  }
+  fleet.start();
+  const renewal = tls?.caPem === undefined ? undefined : keepRenewed(app, config, log);
+  const address = addressOf(app);
+  let closing: Promise<void> | undefined;
+  const close = async (): Promise<void> => {
+    clearInterval(renewal);
+    await fleet.close();
+    await app.close();
+    await state.close();
+  };
+  log.info({ listen: formatAddress(address), https: tls !== undefined, epoch: fleet.epoch, members: fleet.members.size }, 'tracker runs');
+  return {
+    url: `${tls === undefined ? 'http' : 'https'}://${formatAddress(reachable(address))}`,
+    address,
+    caPem: tls?.caPem,
+    joinTokenFile: joinTokenFile(config.data),
+    operatorTokenFile: operatorTokenFile(config.data),
+    fleet,
+    close: () => (closing ??= close()),
+  };
+}
+
+interface AppInit {
+  readonly tls: (Credentials & { readonly caPem?: string }) | undefined;
+  readonly operatorToken: string;
+  readonly log: Logger;
+}
+
+async function buildApp(fleet: Fleet, metrics: TrackerMetrics, { tls, operatorToken, log }: AppInit): Promise<App> {
+  const options = { loggerInstance: log as FastifyBaseLogger, logController: new LogController({ disableRequestLogging: true }), forceCloseConnections: true } as const;
+  const server = tls === undefined ? fastify(options) : fastify({ ...options, https: { cert: tls.cert, key: tls.key } });
+  const app = server.withTypeProvider<TypeBoxTypeProvider>().setValidatorCompiler(TypeBoxValidatorCompiler) as unknown as App;
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = toTrackerError(thrown);
+    const { status } = error.row;
+    metrics.problems.inc({ code: error.code });
+    log[status >= 500 ? 'error' : 'info']({ code: error.code, method: request.method, url: request.url, from: request.ip, error }, 'request refused');
+    return reply.code(status).type('application/problem+json').send(toProblem(error));
+  });
+  app.setNotFoundHandler((request) => {
+    throw new TrackerError('ROUTE_UNKNOWN', `${request.method} ${request.url.slice(0, 200)}`);
+  });
+  await app.register(rateLimit, { global: false });
+  agentRoutes(app, fleet, tls?.caPem);
+  operatorRoutes(app, fleet, metrics, operatorToken);
+  return app;
+}
+
+async function makeDataDir(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new TrackerError('STATE_FAILED', `the data folder ${path} cannot be made`, { cause: error });
+  }
+}
+
+async function tlsOf(config: TrackerConfig): Promise<(Credentials & { readonly caPem?: string }) | undefined> {
+  if (config.insecureHttp) return undefined;
+  if (config.tlsCert !== undefined && config.tlsKey !== undefined) return readGivenTls(config.tlsCert, config.tlsKey);
+  return ensureOwnTls(config.data, certificateNames(config.listen.host, config.tlsName), Date.now());
+}
+
+/** A tracker may run longer than its certificate. */
+function keepRenewed(app: App, config: TrackerConfig, log: Logger): NodeJS.Timeout {
+  const renew = async (): Promise<void> => {
+    const { cert, key } = await ensureOwnTls(config.data, certificateNames(config.listen.host, config.tlsName), Date.now());
+    (app.server as HttpsServer).setSecureContext({ cert, key });
+  };
+  const timer = setInterval(() => {
+    renew().catch((error: unknown) => log.error({ error }, 'the certificate could not be renewed'));
+  }, RENEWAL_CHECK_MS);
+  return timer.unref();
+}
+
+async function listen(app: App, { host, port }: SocketAddress): Promise<void> {
+  try {
+    await app.listen({ host, port, listenTextResolver: () => 'accepting connections' });
+  } catch (error) {
+    await app.close();
+    const where = formatAddress({ host, port });
+    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') throw new TrackerError('PORT_IN_USE', `port ${port} is in use (--listen ${where})`, { cause: error });
+    throw new TrackerError('LISTEN_FAILED', `cannot listen on ${where} (--listen): ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
+function addressOf(app: App): SocketAddress {
+  const { address: host, port } = app.server.address() as AddressInfo;
+  return { host, port };
+}
+
+function reachable({ host, port }: SocketAddress): SocketAddress {
+  if (host === '0.0.0.0') return { host: '127.0.0.1', port };
+  return host === '::' ? { host: '::1', port } : { host, port };
+}

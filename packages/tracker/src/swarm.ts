@@ -1,0 +1,300 @@
+// The swarm of one blob: who trades it, who reads it at the origin, what its chunks are, who is to blame.
+//
+// Puts together what each knows alone: LeaseBook (holders, leases), Vouches (digests), Audit (disputes), Introductions (sources).
+// Pure: time and randomness come in, events go out. Only Swarms calls it. Non-goals: who is a member of the fleet.
+
+import { toRanges, type IndexRange } from '@flotilla/shared/bitfield';
+import { chunkMapSigningBytes, type BlobKey } from '@flotilla/shared/chunk-map';
+import { packDigests, unpackDigests, type AgentMessage, type TrackerEvent } from '@flotilla/shared/tracker-api';
+import { Audit, type Claim } from './audit.ts';
+import { Introductions, type IntroductionView } from './introductions.ts';
+import { rangeBytes, type BookOutput, type ReaderStatus } from './lease.ts';
+import { LeaseBook } from './leases.ts';
+import { equal, Vouches, type VouchRun } from './vouches.ts';
+
+/** How long nobody reads a blob that its origin was shown not to have. */
+const BAD_ORIGIN_MS = 60_000;
+/** Digests in one event: 1.4 MiB of text. */
+const MAX_DIGESTS_PER_EVENT = 32_768;
+
+type Message<T extends AgentMessage['type']> = Extract<AgentMessage, { type: T }>;
+
+/** What a swarm needs of the fleet. */
+export interface SwarmOutput extends Omit<BookOutput, 'auditEnded'> {
+  trusted(peer: string): boolean;
+  proven(peer: string, blob: string, byThird: boolean): void;
+  accused(accuser: string, peer: string): void;
+  /** Whether `signature` over `bytes` is of the member's key. */
+  signedBy(peer: string, bytes: Uint8Array, signature: Uint8Array): boolean;
+  originBlamed(blob: BlobKey): void;
+  done(bytes: number): void;
+}
+
+export interface SwarmInit {
+  readonly key: string;
+  /** In its lease ids. */
+  readonly number: number;
+  readonly blob: BlobKey;
+  readonly epoch: number;
+  readonly random: () => number;
+  readonly view: IntroductionView;
+}
+
+export interface SwarmStatus {
+  readonly digest: string;
+  readonly size: number;
+  readonly chunks: number;
+  readonly seeds: number;
+  readonly members: readonly ReaderStatus[];
+  readonly leases: number;
+  readonly digestsKnown: number;
+}
+
+export class Swarm {
+  readonly key: string;
+  readonly number: number;
+  readonly blob: BlobKey;
+  readonly book: LeaseBook;
+  readonly introductions: Introductions;
+  readonly #vouches: Vouches;
+  readonly #audit: Audit;
+  readonly #out: SwarmOutput;
+  #nowMs = 0;
+  #badUntilMs = 0;
+
+  constructor({ key, number, blob, epoch, random, view }: SwarmInit, out: SwarmOutput) {
+    this.key = key;
+    this.number = number;
+    this.blob = blob;
+    this.#out = out;
+    this.book = new LeaseBook(blob, epoch, {
+      send: (peer, event) => out.send(peer, event),
+      auditEnded: (leaseId) => this.#audit.ended(leaseId),
+      throttle: (origin, untilMs) => out.throttle(origin, untilMs),
+      throttledUntilMs: (origin) => out.throttledUntilMs(origin),
+      newLeaseId: () => out.newLeaseId(),
+      granted: (mode, bytes) => out.granted(mode, bytes),
+    });
+    this.#vouches = new Vouches(this.book.chunks);
+    this.#audit = new Audit(this.#vouches, random, {
+      auditors: () => this.book.auditors(this.#nowMs),
+      audit: (peer, index) => this.book.audit(peer, index, this.#nowMs),
+      proven: (peer, byThird) => this.#proven(peer, byThird),
+      accused: (accuser, peer) => out.accused(accuser, peer),
+      holds: (peer, index) => this.book.have(peer, [index, 1], this.#nowMs),
+      invalidate: (ranges) => this.#invalidate(ranges),
+      originBlamed: () => this.#originBlamed(),
+    });
+    this.introductions = new Introductions(view, random);
+  }
+
+  /** Whether time alone may change something here. */
+  get active(): boolean {
+    return this.book.active || this.#vouches.hasFresh || this.#audit.active || this.introductions.due;
+  }
+
+  /** Nobody holds it, nobody wants it. */
+  get empty(): boolean {
+    return this.book.readers.size === 0 && this.book.holdings.empty;
+  }
+
+  /** Nobody fetches it now; what is known of it is kept while there is room. */
+  get idle(): boolean {
+    return this.book.readers.size === 0;
+  }
+
+  get digestBytes(): number {
+    return this.#vouches.bytes;
+  }
+
+  forgetDigests(): void {
+    this.#vouches.forgetAll();
+  }
+
+  // ---- what members say
+
+  want(peer: string, message: Message<'want'>, nowMs: number): void {
+    // Before it joins: it is told everything once, not the newest twice.
+    this.#pushFresh();
+    this.book.join(peer, { trusted: this.#out.trusted(peer), canRead: message.canRead, origin: message.source?.origin, have: message.have, reading: message.reading }, nowMs);
+    this.#settleMember(peer);
+    for (const run of this.#vouches.runs()) if (run.by !== peer) for (const event of this.#digestEvents(run)) this.#out.send(peer, event);
+  }
+
+  /** Holds the whole blob, as its inventory says. */
+  holds(peer: string): void {
+    this.#vet(peer);
+    this.book.seed(peer);
+    this.introductions.satisfied(peer);
+    this.introductions.poolGrew();
+  }
+
+  have(peer: string, ranges: readonly IndexRange[], nowMs: number): void {
+    this.#vet(peer);
+    for (const range of ranges) this.book.have(peer, range, nowMs);
+    this.#settleMember(peer);
+  }
+
+  lost(peer: string, ranges: readonly IndexRange[]): void {
+    for (const range of ranges) this.book.lost(peer, range);
+    this.#settleMember(peer);
+  }
+
+  done(peer: string, { leaseId, first, digests: packed }: Message<'done'>, nowMs: number): void {
+    this.#nowMs = nowMs;
+    const digests = unpackDigests(packed);
+    const lease = this.book.lease(leaseId);
+    if (lease?.mode === 'audit') {
+      if (lease.reader.peer !== peer || digests[0] === undefined || first !== lease.first) return;
+      this.book.endAudit(lease);
+      this.#audit.answered(leaseId, digests[0], nowMs);
+      return;
+    }
+    this.#vet(peer);
+    this.book.done(peer, [first, digests.length], nowMs);
+    this.#settleMember(peer);
+    this.#out.done(rangeBytes(this.blob, first, digests.length));
+    if (!this.#out.trusted(peer)) return;
+    digests.forEach((digest, offset) => {
+      const index = first + offset;
+      if (this.#vouches.put(index, digest, peer) !== 'other') return;
+      const known = this.#vouches.get(index)!;
+      const claims: Claim[] = [
+        { digest: known.digest, by: known.by, vouched: true },
+        { digest, by: peer, vouched: true },
+      ];
+      this.#audit.conflict(index, claims, peer, nowMs);
+    });
+  }
+
+  /** @returns whether the signature covers the digests that are known; undefined where they are not all known */
+  seed(peer: string, signature: Uint8Array): boolean | undefined {
+    this.holds(peer);
+    const digests = this.#vouches.whole();
+    if (digests === undefined || !this.#out.trusted(peer)) return undefined;
+    const signed = this.#out.signedBy(peer, chunkMapSigningBytes(this.blob, digests), signature);
+    if (signed) this.#vouches.signed(peer);
+    return signed;
+  }
+
+  /** `reporter` heard of a digest that is not the one it was told, or read. What `peer` said is hearsay unless it vouched for it here. */
+  conflict(reporter: string, message: Message<'conflict'>, nowMs: number): void {
+    this.#nowMs = nowMs;
+    const { index, peer } = message;
+    const known = this.#vouches.get(index);
+    const claims: Claim[] = [];
+    if (known !== undefined) claims.push({ ...known, vouched: true });
+    for (const [text, by] of [[message.expected, undefined], [message.heard, peer]] as const) {
+      const digest = Buffer.from(text, 'base64url');
+      if (digest.length !== 32 || (known !== undefined && equal(known.digest, digest))) continue;
+      claims.push({ digest, by, vouched: false });
+    }
+    if (claims.length > 1) this.#audit.conflict(index, claims, reporter, nowMs);
+  }
+
+  /** `reporter` has every chunk as it was vouched for, and not the blob. Where a seed has signed the same chunks, its own are wrong. */
+  mismatch(reporter: string, nowMs: number): void {
+    this.#nowMs = nowMs;
+    if (this.#vouches.isSigned && this.book.holdings.seeded) {
+      this.book.lost(reporter, [0, this.book.chunks]);
+      this.#out.send(reporter, { type: 'invalid', blob: this.blob, ranges: [[0, this.book.chunks]] });
+      return;
+    }
+    if (nowMs >= this.#badUntilMs) this.#audit.mismatch(nowMs);
+  }
+
+  leave(peer: string, kept: boolean): void {
+    this.book.leave(peer, kept);
+    if (kept) this.introductions.satisfied(peer);
+    else this.introductions.remove(peer);
+  }
+
+  /** `peer` lost the right to vouch: it gets no leases, and what it alone claims to hold is read again. */
+  distrust(peer: string): void {
+    this.book.distrust(peer);
+  }
+
+  // ---- time
+
+  /** Gives out what can be given. */
+  grant(nowMs: number): void {
+    this.#nowMs = nowMs;
+    if (nowMs >= this.#badUntilMs) this.book.grant(nowMs);
+  }
+
+  /** @param leasing false: only what is live goes on, nothing new is granted */
+  tick(nowMs: number, leasing: boolean): void {
+    this.#nowMs = nowMs;
+    this.book.tick(nowMs);
+    if (leasing) {
+      this.grant(nowMs);
+      if (this.#audit.active) this.#audit.tick(nowMs);
+    }
+    this.#pushFresh();
+  }
+
+  status(): SwarmStatus {
+    const { holdings } = this.book;
+    return {
+      digest: this.blob.digest,
+      size: this.blob.size,
+      chunks: this.book.chunks,
+      seeds: holdings.seeds.size,
+      members: this.book.status(),
+      leases: this.book.liveLeases,
+      digestsKnown: this.#vouches.count,
+    };
+  }
+
+  // ---- inside
+
+  #vet(peer: string): void {
+    if (!this.#out.trusted(peer)) this.book.holdings.distrust(peer);
+  }
+
+  #settleMember(peer: string): void {
+    if (!this.book.readers.has(peer)) return;
+    if (this.book.holdings.complete(peer)) this.introductions.satisfied(peer);
+    else this.introductions.join(peer);
+  }
+
+  /** `peer` vouched for something wrong: whatever else it said of this blob is doubted. */
+  #proven(peer: string, byThird: boolean): void {
+    const doubted = this.#vouches.of(peer).filter((index) => !this.#vouches.confirmed(index));
+    this.#out.proven(peer, this.key, byThird);
+    if (doubted.length > 0) this.#invalidate(toRanges(doubted));
+  }
+
+  #invalidate(ranges: readonly IndexRange[]): void {
+    for (const range of ranges) {
+      this.book.invalidate(range);
+      this.#vouches.forget(range);
+    }
+    const event: TrackerEvent = { type: 'invalid', blob: this.blob, ranges: ranges.map(([first, count]) => [first, count]) };
+    this.#tell(event);
+    for (const peer of this.book.readers.keys()) this.#settleMember(peer);
+  }
+
+  #originBlamed(): void {
+    this.#badUntilMs = this.#nowMs + BAD_ORIGIN_MS;
+    this.#vouches.forgetAll();
+    this.#out.originBlamed(this.blob);
+  }
+
+  #pushFresh(): void {
+    for (const run of this.#vouches.takeFresh()) for (const event of this.#digestEvents(run)) this.#tell(event, run.by);
+  }
+
+  /** To every member that has not finished. */
+  #tell(event: TrackerEvent, except?: string): void {
+    for (const peer of this.book.readers.keys()) if (peer !== except && !this.book.holdings.isSeed(peer)) this.#out.send(peer, event);
+  }
+
+  #digestEvents({ first, digests, by }: VouchRun): TrackerEvent[] {
+    const events: TrackerEvent[] = [];
+    for (let at = 0; at < digests.length; at += MAX_DIGESTS_PER_EVENT) {
+      events.push({ type: 'digests', blob: this.blob, first: first + at, digests: packDigests(digests.slice(at, at + MAX_DIGESTS_PER_EVENT)), by });
+    }
+    return events;
+  }
+}

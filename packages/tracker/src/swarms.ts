@@ -1,0 +1,378 @@
+// All swarms of the fleet and the agents in them: the tracker's state machine.
+//
+// In: agents join and leave, AgentMessages, time (`tick`). Out: TrackerEvents per agent, through `send`. Everything here is soft:
+// after a restart the agents' next messages rebuild it. Pure: no clock, no sockets, no disk; the simulator runs this very file.
+// Cost: a message touches one swarm; a tick touches swarms in which something is due.
+
+import type { IndexRange } from '@flotilla/shared/bitfield';
+import { chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
+import type { Digest } from '@flotilla/shared/digest';
+import type { AgentMessage, PeerInfo, TrackerEvent } from '@flotilla/shared/tracker-api';
+import { Blame, type BlameRecord } from './blame.ts';
+import { Mesh } from './handout.ts';
+import type { RestartWindow } from './restart-window.ts';
+import { Swarm, type SwarmOutput, type SwarmStatus } from './swarm.ts';
+
+/** Larger blobs are refused: nobody ships such a layer, and state per chunk must have a bound. */
+const MAX_BLOB_BYTES = 2 ** 40;
+const MAX_SWARMS_PER_AGENT = 200_000;
+/** Digests of blobs that nobody fetches are kept for the next who does, up to this. */
+const MAX_IDLE_DIGEST_BYTES = 64 * 1024 * 1024;
+const MAX_THROTTLES = 10_000;
+
+export interface SwarmsOutput {
+  send(peer: string, event: TrackerEvent): void;
+  /** To be kept over a restart. */
+  blameChanged(record: BlameRecord): void;
+  quarantine(peer: string, reason: string): void;
+  originBlamed(blob: BlobKey): void;
+  /** A member's signature with its libp2p key. */
+  signedBy(peer: string, bytes: Uint8Array, signature: Uint8Array): boolean;
+}
+
+export interface SwarmsInit {
+  readonly epoch: number;
+  readonly random: () => number;
+  readonly window: RestartWindow;
+  readonly blame?: Iterable<BlameRecord>;
+}
+
+/** Since the start. */
+export interface SwarmsTotals {
+  grantedBytes: number;
+  hedgedBytes: number;
+  auditedBytes: number;
+  doneBytes: number;
+  mapsSigned: number;
+  mapsRefused: number;
+  messagesRefused: number;
+}
+
+interface Agent {
+  info: PeerInfo;
+  readonly swarms: Set<Swarm>;
+  /** Connections beyond its mesh that it was handed out for. */
+  load: number;
+}
+
+export class Swarms {
+  readonly totals: SwarmsTotals = { grantedBytes: 0, hedgedBytes: 0, auditedBytes: 0, doneBytes: 0, mapsSigned: 0, mapsRefused: 0, messagesRefused: 0 };
+  readonly #init: SwarmsInit;
+  readonly #out: SwarmsOutput;
+  readonly #mesh: Mesh;
+  readonly #blame: Blame;
+  readonly #agents = new Map<string, Agent>();
+  readonly #swarms = new Map<string, Swarm>();
+  readonly #byNumber = new Map<number, Swarm>();
+  /** Swarms with something due: at the end of a batch, and at the next tick. */
+  readonly #dirty = new Set<Swarm>();
+  readonly #active = new Set<Swarm>();
+  /** Oldest first: swarms that nobody fetches, whose digests are kept. */
+  readonly #idle = new Map<Swarm, number>();
+  #idleBytes = 0;
+  readonly #throttles = new Map<string, number>();
+  /** To be told at the end of a batch: whoever acts on it changes what is being worked on. */
+  readonly #quarantined = new Map<string, string>();
+  #leases = 0;
+  #numbers = 0;
+
+  constructor(init: SwarmsInit, out: SwarmsOutput) {
+    this.#init = init;
+    this.#out = out;
+    this.#mesh = new Mesh(init.random);
+    this.#blame = new Blame(init.blame ?? [], {
+      changed: (record) => out.blameChanged(record),
+      distrust: (peer) => this.#distrust(peer),
+      quarantine: (peer, reason) => this.#quarantined.set(peer, reason),
+    });
+  }
+
+  get agents(): number {
+    return this.#agents.size;
+  }
+
+  get size(): number {
+    return this.#swarms.size;
+  }
+
+  trusted(peer: string): boolean {
+    return this.#blame.trusted(peer);
+  }
+
+  forgive(peer: string): void {
+    this.#blame.forgive(peer);
+  }
+
+  /** An agent's session has opened. */
+  join(info: PeerInfo): void {
+    this.#agents.set(info.peerId, { info, swarms: new Set(), load: 0 });
+    this.#mesh.add(info.peerId);
+  }
+
+  /** An agent's session has ended: it is gone from everywhere at once. */
+  leave(peer: string): void {
+    const agent = this.#agents.get(peer);
+    if (agent === undefined) return;
+    for (const swarm of agent.swarms) {
+      swarm.leave(peer, false);
+      this.#touched(swarm);
+    }
+    this.#agents.delete(peer);
+    this.#mesh.remove(peer);
+  }
+
+  /** @returns false where the message makes no sense for its blob; nothing of it was taken */
+  apply(peer: string, message: AgentMessage, nowMs: number): boolean {
+    const agent = this.#agents.get(peer);
+    const taken = agent !== undefined && this.#apply(agent, peer, message, nowMs);
+    if (!taken) this.totals.messagesRefused++;
+    return taken;
+  }
+
+  /** Grants what the messages since the last call have made possible. To be called after each batch. */
+  settle(nowMs: number): void {
+    const leasing = this.#init.window.over(nowMs);
+    for (const swarm of this.#dirty) {
+      if (leasing) swarm.grant(nowMs);
+      this.#place(swarm);
+    }
+    this.#dirty.clear();
+    for (const [peer, reason] of this.#quarantined) {
+      this.#quarantined.delete(peer);
+      this.#out.quarantine(peer, reason);
+    }
+  }
+
+  /** Every 50 to 100 ms. */
+  tick(nowMs: number): void {
+    const leasing = this.#init.window.over(nowMs);
+    for (const peer of this.#mesh.settle()) this.#send(peer, { type: 'mesh', peers: this.#infos(this.#mesh.neighbours(peer)) });
+    for (const swarm of this.#active) {
+      swarm.tick(nowMs, leasing);
+      if (swarm.introductions.due) this.#introduce(swarm);
+      this.#place(swarm);
+    }
+    this.settle(nowMs);
+    if (this.#throttles.size > MAX_THROTTLES) for (const [origin, untilMs] of this.#throttles) if (untilMs <= nowMs) this.#throttles.delete(origin);
+  }
+
+  /** Swarms that somebody fetches, and how many there are in all. */
+  status(): { readonly total: number; readonly active: readonly SwarmStatus[] } {
+    const active: SwarmStatus[] = [];
+    for (const swarm of this.#swarms.values()) if (!swarm.idle) active.push(swarm.status());
+    return { total: this.#swarms.size, active };
+  }
+
+  #apply(agent: Agent, peer: string, message: AgentMessage, nowMs: number): boolean {
+    switch (message.type) {
+      case 'inventory':
+        for (const blob of message.seeds) {
+          if (!this.#fits(blob, [])) return false;
+          if (!this.#in(agent, blob, (swarm) => swarm.holds(peer))) return false;
+        }
+        if (message.complete) this.#init.window.told(peer, nowMs);
+        return true;
+      case 'want':
+        if (!this.#fits(message.blob, message.have, message.reading)) return false;
+        return this.#in(agent, message.blob, (swarm) => swarm.want(peer, message, nowMs));
+      case 'have':
+        if (!this.#fits(message.blob, message.ranges)) return false;
+        return this.#in(agent, message.blob, (swarm) => swarm.have(peer, message.ranges, nowMs));
+      case 'lost':
+        if (!this.#fits(message.blob, message.ranges)) return false;
+        return this.#known(agent, message.blob, (swarm) => swarm.lost(peer, message.ranges));
+      case 'need':
+        return this.#known(agent, message.blob, (swarm) => swarm.book.need(peer, message.runs, message.originRate, message.within));
+      case 'hedge':
+        if (!this.#fits(message.blob, [[message.index, 1]])) return false;
+        return this.#known(agent, message.blob, (swarm) => this.#init.window.over(nowMs) && swarm.book.hedge(peer, message.index, nowMs));
+      case 'progress':
+        this.#progress(agent, peer, message, nowMs);
+        return true;
+      case 'done':
+        return this.#done(agent, peer, message, nowMs);
+      case 'release': {
+        const swarm = this.#leaseSwarm(message.leaseId);
+        swarm?.book.release(peer, message.leaseId, message.reason, message.retryAfterMs, nowMs);
+        if (swarm !== undefined) this.#touched(swarm);
+        return true;
+      }
+      case 'seed': {
+        if (!this.#fits(message.blob, [])) return false;
+        return this.#in(agent, message.blob, (swarm) => {
+          const signed = swarm.seed(peer, Buffer.from(message.signature, 'base64url'));
+          if (signed === true) this.totals.mapsSigned++;
+          if (signed === false) this.totals.mapsRefused++;
+        });
+      }
+      case 'leave':
+        return this.#known(agent, message.blob, (swarm) => {
+          swarm.leave(peer, message.kept);
+          if (!swarm.book.holdings.knows(peer)) agent.swarms.delete(swarm);
+        });
+      case 'conflict':
+        if (!this.#fits(message.blob, [[message.index, 1]])) return false;
+        return this.#known(agent, message.blob, (swarm) => this.trusted(peer) && swarm.conflict(peer, message, nowMs));
+      case 'mismatch':
+        return this.#known(agent, message.blob, (swarm) => this.trusted(peer) && swarm.mismatch(peer, nowMs));
+      case 'accuse':
+        if (this.#agents.has(message.peer)) this.#blame.accused(peer, message.peer);
+        return true;
+      case 'stats':
+        return true;
+      default:
+        return message satisfies never;
+    }
+  }
+
+  #progress(agent: Agent, peer: string, { leaseId, bytes }: Extract<AgentMessage, { type: 'progress' }>, nowMs: number): void {
+    const swarm = this.#leaseSwarm(leaseId);
+    if (swarm?.book.progress(peer, leaseId, bytes, nowMs) === true) return;
+    // A lease from before the last start or session: it is known here by what its reader said that it reads.
+    for (const other of swarm === undefined ? agent.swarms : [swarm]) other.book.progressOfAdopted(peer, nowMs);
+  }
+
+  #done(agent: Agent, peer: string, message: Extract<AgentMessage, { type: 'done' }>, nowMs: number): boolean {
+    const bytes = Buffer.byteLength(message.digests, 'base64url');
+    if (bytes % 32 !== 0 || !this.#fits(message.blob, [[message.first, bytes / 32]])) return false;
+    return this.#in(agent, message.blob, (swarm) => swarm.done(peer, message, nowMs));
+  }
+
+  /** Whether the blob has a bearable size and the ranges lie in it. */
+  #fits(blob: { size: number }, ...lists: readonly (readonly IndexRange[])[]): boolean {
+    if (blob.size > MAX_BLOB_BYTES) return false;
+    const chunks = chunkCount(blob.size);
+    return lists.every((ranges) => ranges.every(([first, count]) => first + count <= chunks));
+  }
+
+  #in(agent: Agent, blob: { digest: string; size: number }, act: (swarm: Swarm) => unknown): boolean {
+    const swarm = this.#enter(agent, blob);
+    if (swarm === undefined) return false;
+    act(swarm);
+    this.#touched(swarm);
+    return true;
+  }
+
+  /** As `#in`, but what is said of a blob that the agent is not in means nothing. */
+  #known(agent: Agent, blob: { digest: string; size: number }, act: (swarm: Swarm) => unknown): boolean {
+    const swarm = this.#swarms.get(keyOf(blob));
+    if (swarm === undefined || !agent.swarms.has(swarm)) return true;
+    act(swarm);
+    this.#touched(swarm);
+    return true;
+  }
+
+  #enter(agent: Agent, { digest, size }: { digest: string; size: number }): Swarm | undefined {
+    const key = `${digest}/${size}`;
+    let swarm = this.#swarms.get(key);
+    if (swarm === undefined || !agent.swarms.has(swarm)) {
+      if (agent.swarms.size >= MAX_SWARMS_PER_AGENT) return undefined;
+      swarm ??= this.#create(key, { digest: digest as Digest, size });
+      agent.swarms.add(swarm);
+    }
+    return swarm;
+  }
+
+  #create(key: string, blob: BlobKey): Swarm {
+    const { epoch, random } = this.#init;
+    const number = ++this.#numbers;
+    const view = {
+      neighbours: (peer: string) => this.#mesh.neighbours(peer),
+      load: (peer: string) => this.#agents.get(peer)?.load ?? 0,
+      held: (peer: string): number => swarm.book.holdings.count(peer),
+      changeLoad: (peer: string, by: number) => {
+        const agent = this.#agents.get(peer);
+        if (agent !== undefined) agent.load += by;
+      },
+    };
+    const swarm: Swarm = new Swarm({ key, number, blob, epoch, random, view }, this.#outputOf(key, number));
+    this.#swarms.set(key, swarm);
+    this.#byNumber.set(number, swarm);
+    return swarm;
+  }
+
+  #outputOf(key: string, number: number): SwarmOutput {
+    const throttleKey = (origin: string | undefined): string => origin ?? `of ${key}`;
+    return {
+      send: (peer, event) => this.#send(peer, event),
+      throttle: (origin, untilMs) => this.#throttles.set(throttleKey(origin), Math.max(untilMs, this.#throttles.get(throttleKey(origin)) ?? 0)),
+      throttledUntilMs: (origin) => (this.#throttles.size === 0 ? 0 : (this.#throttles.get(throttleKey(origin)) ?? 0)),
+      newLeaseId: () => `${this.#init.epoch}.${number.toString(36)}.${(++this.#leases).toString(36)}`,
+      granted: (mode, bytes) => {
+        if (mode === 'hedge') this.totals.hedgedBytes += bytes;
+        else if (mode === 'audit') this.totals.auditedBytes += bytes;
+        else this.totals.grantedBytes += bytes;
+      },
+      trusted: (peer) => this.#blame.trusted(peer),
+      proven: (peer, blob, byThird) => this.#blame.proven(peer, blob, byThird),
+      accused: (accuser, peer) => this.#blame.accused(accuser, peer),
+      signedBy: (peer, bytes, signature) => this.#out.signedBy(peer, bytes, signature),
+      originBlamed: (blob) => this.#out.originBlamed(blob),
+      done: (bytes) => {
+        this.totals.doneBytes += bytes;
+      },
+    };
+  }
+
+  /** Lease ids are `epoch.swarm.count`: this tracker's own lead to their swarm. */
+  #leaseSwarm(leaseId: string): Swarm | undefined {
+    const [epoch, number] = leaseId.split('.');
+    return epoch === String(this.#init.epoch) ? this.#byNumber.get(Number.parseInt(number ?? '', 36)) : undefined;
+  }
+
+  #distrust(peer: string): void {
+    for (const swarm of this.#agents.get(peer)?.swarms ?? []) {
+      swarm.distrust(peer);
+      this.#touched(swarm);
+    }
+  }
+
+  #introduce(swarm: Swarm): void {
+    if (this.#mesh.full) {
+      swarm.introductions.passOver();
+      return;
+    }
+    const { readers, holdings } = swarm.book;
+    const pool = new Set([...readers.keys(), ...holdings.seeds, ...holdings.partials()]);
+    for (const { peer, peers } of swarm.introductions.settle([...pool])) this.#send(peer, { type: 'peers', blob: swarm.blob, peers: this.#infos(peers) });
+  }
+
+  #infos(peers: Iterable<string>): PeerInfo[] {
+    return [...peers].map((peer) => this.#agents.get(peer)?.info).filter((info) => info !== undefined);
+  }
+
+  #send(peer: string, event: TrackerEvent): void {
+    if (this.#agents.has(peer)) this.#out.send(peer, event);
+  }
+
+  #touched(swarm: Swarm): void {
+    this.#dirty.add(swarm);
+  }
+
+  /** Files the swarm where it belongs after a change. */
+  #place(swarm: Swarm): void {
+    if (swarm.active && !swarm.empty) this.#active.add(swarm);
+    else this.#active.delete(swarm);
+    this.#idleBytes -= this.#idle.get(swarm) ?? 0;
+    this.#idle.delete(swarm);
+    if (swarm.empty) {
+      // Its key may belong to a younger swarm of the same blob by now.
+      if (this.#byNumber.delete(swarm.number)) this.#swarms.delete(swarm.key);
+    } else if (swarm.idle && swarm.digestBytes > 0) this.#keepIdle(swarm);
+  }
+
+  #keepIdle(swarm: Swarm): void {
+    this.#idle.set(swarm, swarm.digestBytes);
+    this.#idleBytes += swarm.digestBytes;
+    for (const [oldest, bytes] of this.#idle) {
+      if (this.#idleBytes <= MAX_IDLE_DIGEST_BYTES) break;
+      oldest.forgetDigests();
+      this.#idle.delete(oldest);
+      this.#idleBytes -= bytes;
+    }
+  }
+}
+
+function keyOf({ digest, size }: { digest: string; size: number }): string {
+  return `${digest}/${size}`;
+}

@@ -1,0 +1,172 @@
+// Which digest each chunk of one blob has, and which member says so.
+//
+// A digest here is a hint that finds wrong chunks early; the blob's own digest stays the authority. Arrays are made on first use.
+// Non-goals: who is right where two differ (audit.ts).
+
+import { Bitfield, type IndexRange } from '@flotilla/shared/bitfield';
+import { CHUNK_DIGEST_BYTES } from '@flotilla/shared/chunk-map';
+
+export interface Vouch {
+  readonly digest: Uint8Array;
+  readonly by: string;
+}
+
+/** Digests of consecutive chunks that one member vouches for. */
+export interface VouchRun {
+  readonly first: number;
+  readonly digests: readonly Uint8Array[];
+  readonly by: string;
+}
+
+export class Vouches {
+  readonly chunks: number;
+  #digests: Uint8Array | undefined;
+  /** Per chunk 1 + index into #names; 0: nobody vouches. */
+  #voucher: Uint32Array | undefined;
+  #names: string[] = [];
+  #count = 0;
+  #confirmed: Bitfield;
+  #fresh: number[] = [];
+  #signedBy: string | undefined;
+
+  constructor(chunks: number) {
+    this.chunks = chunks;
+    this.#confirmed = new Bitfield(chunks);
+  }
+
+  /** How many chunks have a digest. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Bytes that this keeps in memory, about. */
+  get bytes(): number {
+    return this.#digests === undefined ? 0 : this.chunks * (CHUNK_DIGEST_BYTES + 4);
+  }
+
+  /** Whether a seed has signed exactly these digests. */
+  get isSigned(): boolean {
+    return this.#signedBy !== undefined;
+  }
+
+  get hasFresh(): boolean {
+    return this.#fresh.length > 0;
+  }
+
+  get(index: number): Vouch | undefined {
+    const name = this.#voucher?.[index] ?? 0;
+    if (name === 0) return undefined;
+    return { digest: this.#digest(index), by: this.#names[name - 1]! };
+  }
+
+  /** Takes a digest where there is none. @returns `other` where there is another one, which stays */
+  put(index: number, digest: Uint8Array, by: string): 'new' | 'same' | 'other' {
+    const known = this.get(index);
+    if (known !== undefined) return equal(known.digest, digest) ? 'same' : 'other';
+    this.#set(index, digest, by);
+    return 'new';
+  }
+
+  /** An audit has shown what the chunk is. */
+  settle(index: number, digest: Uint8Array, by: string): void {
+    const known = this.get(index);
+    if (known === undefined || !equal(known.digest, digest)) this.#set(index, digest, by);
+    this.#confirmed.set(index);
+  }
+
+  confirmed(index: number): boolean {
+    return this.#confirmed.has(index);
+  }
+
+  forget([first, count]: IndexRange): void {
+    if (this.#voucher === undefined) return;
+    for (let index = first; index < first + count; index++) {
+      if (this.#voucher[index] === 0) continue;
+      this.#voucher[index] = 0;
+      this.#confirmed.clear(index);
+      this.#count--;
+      this.#signedBy = undefined;
+    }
+  }
+
+  forgetAll(): void {
+    this.#digests = undefined;
+    this.#voucher = undefined;
+    this.#names = [];
+    this.#count = 0;
+    this.#fresh = [];
+    this.#signedBy = undefined;
+    this.#confirmed = new Bitfield(this.chunks);
+  }
+
+  /** The chunks that `peer` vouches for, ascending. */
+  of(peer: string): number[] {
+    const name = this.#names.indexOf(peer) + 1;
+    const indexes: number[] = [];
+    if (name > 0) this.#voucher?.forEach((voucher, index) => voucher === name && indexes.push(index));
+    return indexes;
+  }
+
+  vouchers(): string[] {
+    const seen = new Set(this.#voucher);
+    return this.#names.filter((_, at) => seen.has(at + 1));
+  }
+
+  /** Every digest in order, or undefined while one is missing. */
+  whole(): Uint8Array[] | undefined {
+    if (this.#count !== this.chunks) return undefined;
+    return Array.from({ length: this.chunks }, (_, index) => this.#digest(index));
+  }
+
+  /** A seed has signed exactly these digests after it verified the blob: newcomers get them in its name, in one run. */
+  signed(by: string): void {
+    this.#signedBy = by;
+  }
+
+  /** Everything known, as few runs as there are changes of voucher. */
+  runs(): VouchRun[] {
+    const whole = this.#signedBy === undefined ? undefined : this.whole();
+    if (whole !== undefined) return whole.length === 0 ? [] : [{ first: 0, digests: whole, by: this.#signedBy! }];
+    const indexes: number[] = [];
+    this.#voucher?.forEach((voucher, index) => voucher !== 0 && indexes.push(index));
+    return this.#grouped(indexes);
+  }
+
+  /** What was learnt since the last call. */
+  takeFresh(): VouchRun[] {
+    const indexes = [...new Set(this.#fresh)].sort((a, b) => a - b).filter((index) => this.get(index) !== undefined);
+    this.#fresh = [];
+    return this.#grouped(indexes);
+  }
+
+  #grouped(indexes: readonly number[]): VouchRun[] {
+    const runs: { first: number; digests: Uint8Array[]; by: string }[] = [];
+    for (const index of indexes) {
+      const { digest, by } = this.get(index)!;
+      const last = runs.at(-1);
+      if (last !== undefined && last.by === by && last.first + last.digests.length === index) last.digests.push(digest);
+      else runs.push({ first: index, digests: [digest], by });
+    }
+    return runs;
+  }
+
+  #set(index: number, digest: Uint8Array, by: string): void {
+    this.#digests ??= new Uint8Array(this.chunks * CHUNK_DIGEST_BYTES);
+    this.#voucher ??= new Uint32Array(this.chunks);
+    let name = this.#names.indexOf(by);
+    if (name < 0) name = this.#names.push(by) - 1;
+    if (this.#voucher[index] === 0) this.#count++;
+    this.#voucher[index] = name + 1;
+    this.#digests.set(digest, index * CHUNK_DIGEST_BYTES);
+    this.#fresh.push(index);
+  }
+
+  /** A copy: events that carry it live longer than the entry. */
+  #digest(index: number): Uint8Array {
+    return this.#digests!.slice(index * CHUNK_DIGEST_BYTES, (index + 1) * CHUNK_DIGEST_BYTES);
+  }
+}
+
+export function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, at) => byte === b[at]);
+}
