@@ -132,7 +132,7 @@ export class TrackerCoordinator implements Coordinator {
     return this.#with.clock ?? systemClock;
   }
 
-  /** A host that starts together with its fleet must not take every blob by itself before it has met the tracker. */
+  /** A host must not take a blob by itself that its fleet has, only because it has met neither the tracker nor the blob's peers yet. */
   #holdUntilMs(): number {
     if (this.#session === undefined) return 0;
     return this.#firstTryOver ? this.#clock.nowMs() + MEET_PEERS_MS : this.#createdMs + FIRST_CONNECT_MS;
