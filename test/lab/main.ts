@@ -1,0 +1,95 @@
+// The lab: a fleet in network namespaces on this machine, timed against what its links allow. See `--help`.
+//
+// Progress goes to stderr; stdout gets one JSON line and a table. Whatever was made is gone when it ends: processes first,
+// then namespaces, then files; after a signal too. Exit codes: 0, 1 for a failed run, 2 for wrong flags, 3 refused.
+
+import { mkdir, rm } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import { makeFolder, sweep } from './leftovers.ts';
+import type { Figures } from './measure.ts';
+import { Network, type Link } from './network.ts';
+import { readOptions, USAGE, UsageError, type LabOptions } from './options.ts';
+import { RefusedError, refuseWhereImpossible } from './preflight.ts';
+import { formatMiB, formatRate, round } from './quantities.ts';
+import { jsonLine, outcomeOf, table } from './report.ts';
+import { runRollout, type Places } from './rollout.ts';
+import { planOf, type Plan } from './scenarios.ts';
+
+const EXIT = { ok: 0, failed: 1, usage: 2, refused: 3 } as const;
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Why everything stops: one of the signals. */
+class Stopped extends Error {
+  readonly signal: (typeof SIGNALS)[number];
+  constructor(signal: (typeof SIGNALS)[number]) {
+    super(`stopped by ${signal}`);
+    this.signal = signal;
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));
+
+async function main(args: readonly string[]): Promise<number> {
+  const stop = new AbortController();
+  for (const signal of SIGNALS) {
+    process.on(signal, () => {
+      say(stop.signal.aborted ? 'still cleaning up' : `${signal}: cleaning up`);
+      stop.abort(new Stopped(signal));
+    });
+  }
+  // A fault nobody awaited must not skip the cleaning up.
+  process.on('uncaughtException', (error) => stop.abort(error));
+  try {
+    const options = readOptions(args);
+    if (options.help) {
+      process.stdout.write(USAGE);
+      return EXIT.ok;
+    }
+    await refuseWhereImpossible();
+    await sweep();
+    const outcome = outcomeOf(options, await runAll(options, stop.signal));
+    process.stdout.write(`${jsonLine(outcome)}\n${options.json ? '' : table(outcome)}`);
+    return outcome.runs.some(({ failures }) => failures > 0) ? EXIT.failed : EXIT.ok;
+  } catch (caught) {
+    const error: unknown = stop.signal.aborted ? stop.signal.reason : caught;
+    if (error instanceof Stopped) return 128 + constants.signals[error.signal];
+    process.stderr.write(`lab: ${error instanceof UsageError || error instanceof RefusedError ? error.message : (error as Error).stack}\n`);
+    return error instanceof UsageError ? EXIT.usage : error instanceof RefusedError ? EXIT.refused : EXIT.failed;
+  }
+}
+
+async function runAll(options: LabOptions, signal: AbortSignal): Promise<Figures[]> {
+  await using opened = new AsyncDisposableStack();
+  const dir = await makeFolder();
+  opened.defer(() => rm(dir, { recursive: true, force: true }));
+  if (options.outDir !== undefined) await mkdir(options.outDir, { recursive: true });
+  const plan = planOf(options);
+  const places = await build(options, plan, opened, signal);
+  const name = `${options.scenario}-${options.hosts}x${formatRate(options.rateBps)}-${formatMiB(options.sizeBytes)}`;
+  const all: Figures[] = [];
+  for (let run = 1; run <= options.runs; run++) {
+    const runDir = join(dir, `r${run}`);
+    await mkdir(runDir);
+    const out = options.outDir === undefined ? undefined : { dir: options.outDir, name: `${name}-run${run}` };
+    const figures = await runRollout({ places, plan, dir: runDir, out, trace: options.trace, signal, say: (line) => say(`run ${run}/${options.runs}: ${line}`) });
+    await rm(runDir, { recursive: true, force: true });
+    say(`run ${run}/${options.runs}: last / T* ${round(figures.lastOverBound, 3)}, copies ${round(figures.copies, 3)}, idle ${round(figures.idleShare, 2)}, failures ${figures.failures}`);
+    all.push(figures);
+  }
+  return all;
+}
+
+async function build({ trackerRateBps, originRateBps }: LabOptions, { fleet, hostsBps }: Plan, opened: AsyncDisposableStack, signal: AbortSignal): Promise<Places> {
+  const network = await Network.create(opened, signal);
+  const origin = await network.attach('origin', originRateBps);
+  const tracker = fleet ? await network.attach('tracker', trackerRateBps) : origin;
+  const hosts: Link[] = [];
+  for (const [host, rateBps] of hostsBps.entries()) hosts.push(await network.attach(`h${host + 1}`, rateBps));
+  say(`network of ${hosts.length} hosts is up`);
+  return { network, origin, tracker, hosts };
+}
+
+function say(line: string): void {
+  process.stderr.write(`lab: ${line}\n`);
+}

@@ -1,0 +1,105 @@
+// The lab's network: a namespace per host, one bridge in a namespace of its own, a token bucket on both ends of each link.
+//
+//   [host h1] eth0 ─tbf─ ─tbf─ h1 ┐
+//   [host h2] eth0 ─tbf─ ─tbf─ h2 ├ br0   [the bridge's namespace]
+//   [origin]  eth0 ─tbf─ ─tbf─ …  ┘
+//
+// Invariant: nothing of the machine's own network is touched; deleting the namespaces removes all of it.
+// A namespace is deleted only once no process is left in it, so processes are ended first.
+
+import { readFileSync } from 'node:fs';
+import { run } from './command.ts';
+import { NAMESPACE_PREFIX, removeNamespace } from './leftovers.ts';
+import { startIn, type LabProcess } from './processes.ts';
+
+/** What limits.md was measured with; a packet may wait 50 ms for its turn. */
+const BUCKET = ['burst', '64kb', 'latency', '50ms'];
+
+/** A host's place in the network. */
+export interface Link {
+  readonly namespace: string;
+  readonly address: string;
+  /** Name of the bridge's end. */
+  readonly port: string;
+  /** Bits per second, each way. */
+  readonly rateBps: number;
+}
+
+/** Bytes since the link was made, seen from the host. */
+export interface Traffic {
+  readonly down: number;
+  readonly up: number;
+}
+
+export class Network {
+  readonly #prefix: string;
+  readonly #bridge: string;
+  readonly #signal: AbortSignal;
+  readonly #namespaces: string[] = [];
+  #keeper: LabProcess | undefined;
+  #hosts = 0;
+
+  private constructor(signal: AbortSignal) {
+    this.#prefix = `${NAMESPACE_PREFIX}${process.pid}-`;
+    this.#bridge = `${this.#prefix}bridge`;
+    this.#signal = signal;
+  }
+
+  /** Starts with an empty bridge. `opened` takes it down again, whatever was built by then. */
+  static async create(opened: AsyncDisposableStack, signal: AbortSignal): Promise<Network> {
+    const network = new Network(signal);
+    opened.defer(() => network.#remove());
+    await network.#addNamespace(network.#bridge);
+    await run('ip', ['-n', network.#bridge, '-batch', '-'], { signal, input: 'link set dev lo up\nlink add name br0 type bridge\nlink set dev br0 up addrgenmode none\n' });
+    // Its /proc/PID/net/dev shows every port at once, without starting a program per look.
+    network.#keeper = startIn(network.#bridge, 'sleep', ['infinity']);
+    return network;
+  }
+
+  /** A new host on the bridge. */
+  async attach(name: string, rateBps: number): Promise<Link> {
+    const at = ++this.#hosts;
+    const link: Link = { namespace: this.#prefix + name, address: `10.77.${at >> 7}.${(at & 127) + 1}`, port: name, rateBps };
+    const signal = this.#signal;
+    await this.#addNamespace(link.namespace);
+    await run('ip', ['-n', this.#bridge, '-batch', '-'], {
+      signal,
+      input: `link add name ${link.port} type veth peer name eth0 netns ${link.namespace}\nlink set dev ${link.port} master br0 addrgenmode none up\n`,
+    });
+    await run('ip', ['-n', link.namespace, '-batch', '-'], {
+      signal,
+      input: `link set dev lo up\nlink set dev eth0 addrgenmode none up\naddr add ${link.address}/16 dev eth0\n`,
+    });
+    for (const [namespace, device] of [[this.#bridge, link.port], [link.namespace, 'eth0']] as const) {
+      await run('tc', ['-n', namespace, 'qdisc', 'add', 'dev', device, 'root', 'tbf', 'rate', `${rateBps}bit`, ...BUCKET], { signal });
+    }
+    return link;
+  }
+
+  /** The interfaces' counters, by port. They count a segment that the network card would split as one packet, so headers are undercounted. */
+  traffic(): Map<string, Traffic> {
+    const counters = new Map<string, Traffic>();
+    for (const line of readFileSync(`/proc/${this.#keeper!.pid}/net/dev`, 'utf8').split('\n')) {
+      const [name, figures] = line.split(':');
+      const [up = 0, , , , , , , , down = 0] = (figures ?? '').trim().split(/\s+/).map(Number);
+      if (figures !== undefined) counters.set(name!.trim(), { down, up });
+    }
+    return counters;
+  }
+
+  /** Bytes towards each host as the token bucket counts them: every frame with its own headers, as on a cable. By port. */
+  async framesDown(): Promise<Map<string, number>> {
+    const buckets = JSON.parse(await run('tc', ['-n', this.#bridge, '-s', '-j', 'qdisc', 'show'], { signal: this.#signal })) as { kind: string; dev: string; bytes: number }[];
+    return new Map(buckets.filter(({ kind }) => kind === 'tbf').map(({ dev, bytes }) => [dev, bytes]));
+  }
+
+  async #addNamespace(name: string): Promise<void> {
+    this.#namespaces.push(name);
+    await run('ip', ['netns', 'add', name], { signal: this.#signal });
+  }
+
+  async #remove(): Promise<void> {
+    await this.#keeper?.end('SIGKILL');
+    for (const name of this.#namespaces) await removeNamespace(name);
+  }
+}

@@ -1,0 +1,112 @@
+// The lab's flags.
+
+import { parseArgs } from 'node:util';
+import { MIB, parseRate, parseSize } from './quantities.ts';
+import { SCENARIOS, type ScenarioName } from './scenarios.ts';
+
+export interface LabOptions {
+  readonly scenario: ScenarioName;
+  readonly hosts: number;
+  readonly rateBps: number;
+  readonly originRateBps: number;
+  readonly trackerRateBps: number;
+  readonly sizeBytes: number;
+  readonly runs: number;
+  readonly waves: number;
+  readonly killTracker: boolean;
+  readonly json: boolean;
+  readonly trace: boolean;
+  /** Charts, time lines, traces and logs go here. */
+  readonly outDir: string | undefined;
+  readonly help: boolean;
+}
+
+/** A call that the lab cannot follow; the message says what to change. */
+export class UsageError extends Error {}
+
+/** Named in the plans for the lab, but not there yet. */
+const MISSING = ['liars', 'false-vouchers', 'zones'];
+const MAX_HOSTS = 1000;
+
+export const USAGE = `npm run lab -- [flags]      a fleet in network namespaces (Linux, root)
+
+  --scenario NAME     ${Object.entries(SCENARIOS).map(([name, what]) => `${name.padEnd(12)}${what}`).join(`\n${' '.repeat(22)}`)}
+  --hosts N           hosts with an agent each (15)
+  --rate RATE         every host's link, each way (20mbit)
+  --origin-rate RATE  the origin's link (as --rate)
+  --tracker-rate RATE the tracker's link (as --rate)
+  --size SIZE         bytes of the image's layers (96MiB)
+  --runs N            runs, each with a new image and new agents (1); figures are medians
+  --waves N           waves of the scenario rolling (5)
+  --kill-tracker      kills the tracker at T*/2, in any scenario
+  --out DIR           writes charts (SVG), time lines and logs there
+  --trace             with --out: also who sent which chunk to whom when (JSON lines)
+  --json              only the JSON line
+`;
+
+/** @throws UsageError */
+export function readOptions(args: readonly string[]): LabOptions {
+  const { values } = parse(args);
+  const rateBps = quantity('--rate', values.rate, parseRate, '20mbit');
+  const options: LabOptions = {
+    scenario: readScenario(values.scenario),
+    hosts: count('--hosts', values.hosts, MAX_HOSTS),
+    rateBps,
+    originRateBps: values['origin-rate'] === undefined ? rateBps : quantity('--origin-rate', values['origin-rate'], parseRate, '20mbit'),
+    trackerRateBps: values['tracker-rate'] === undefined ? rateBps : quantity('--tracker-rate', values['tracker-rate'], parseRate, '20mbit'),
+    sizeBytes: quantity('--size', values.size, parseSize, '96MiB'),
+    runs: count('--runs', values.runs, 100),
+    waves: count('--waves', values.waves, MAX_HOSTS),
+    killTracker: values['kill-tracker'],
+    json: values.json,
+    trace: values.trace,
+    outDir: values.out,
+    help: values.help,
+  };
+  if (options.trace && options.outDir === undefined) throw new UsageError('--trace needs --out DIR, where the trace goes');
+  if (options.scenario === 'many' && options.sizeBytes < MIB) throw new UsageError('--size of the scenario many: at least 1MiB');
+  return options;
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        scenario: { type: 'string', default: 'crowd' },
+        hosts: { type: 'string', default: '15' },
+        rate: { type: 'string', default: '20mbit' },
+        'origin-rate': { type: 'string' },
+        'tracker-rate': { type: 'string' },
+        size: { type: 'string', default: '96MiB' },
+        runs: { type: 'string', default: '1' },
+        waves: { type: 'string', default: '5' },
+        'kill-tracker': { type: 'boolean', default: false },
+        json: { type: 'boolean', default: false },
+        trace: { type: 'boolean', default: false },
+        out: { type: 'string' },
+        help: { type: 'boolean', default: false },
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message, { cause: error });
+  }
+}
+
+function readScenario(name: string): ScenarioName {
+  if (Object.hasOwn(SCENARIOS, name)) return name as ScenarioName;
+  if (MISSING.includes(name)) throw new UsageError(`--scenario ${name}: the lab cannot do this one yet`);
+  throw new UsageError(`--scenario ${name}: not known; one of ${Object.keys(SCENARIOS).join(', ')}`);
+}
+
+function quantity(flag: string, text: string, read: (text: string) => number | undefined, example: string): number {
+  const value = read(text);
+  if (value === undefined) throw new UsageError(`${flag} ${text}: write it as in ${example}`);
+  return value;
+}
+
+function count(flag: string, text: string, max: number): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > max) throw new UsageError(`${flag} ${text}: a number from 1 to ${max}`);
+  return value;
+}

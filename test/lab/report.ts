@@ -1,0 +1,102 @@
+// The outcome of all runs: one JSON line for programs, a table for people.
+
+import type { Figures } from './measure.ts';
+import type { LabOptions } from './options.ts';
+import { formatMiB, formatRate, median, round } from './quantities.ts';
+
+type Numeric = { [Key in keyof Figures]: Figures[Key] extends number | undefined ? Key : never }[keyof Figures];
+
+/** Figures of the table, in its order, with what people call them and the digits they are good for. */
+const ROWS: readonly (readonly [Numeric, string, number])[] = [
+  ['boundS', 'T* (s)', 2],
+  ['lastS', 'last host (s)', 2],
+  ['medianS', 'median (s)', 2],
+  ['firstS', 'first (s)', 2],
+  ['lastOverBound', 'last / T*', 3],
+  ['lastOverMedian', 'last / median', 3],
+  ['othersLastS', 'last of the others (s)', 2],
+  ['copies', 'copies out of the origin', 3],
+  ['originRequests', 'origin requests', 0],
+  ['originBlobReadsPerMiB', 'blob reads per MiB', 2],
+  ['originOtherPerHost', 'other requests per host', 2],
+  ['originFirstBytesS', 'origin: first bytes (s)', 2],
+  ['originSentOnceS', 'origin: one copy sent (s)', 2],
+  ['originSentOnceBoundS', '  at best (s)', 2],
+  ['wirePerPayload', 'wire / payload (interfaces)', 3],
+  ['framesPerPayload', 'wire / payload (frames)', 3],
+  ['cpuPerGiB', 'CPU-s per GiB', 1],
+  ['agentCpuPerGiB', '  agents', 1],
+  ['trackerCpuPerGiB', '  tracker', 2],
+  ['registryCpuPerGiB', '  registry', 2],
+  ['rssMB', 'resident MB, median agent', 0],
+  ['rssMaxMB', '  largest', 0],
+  ['peakMaxMB', '  highest ever', 0],
+  ['idleShare', 'idle share of the machine', 2],
+  ['duplicateShare', 'duplicate bytes / payload', 4],
+  ['failures', 'failures', 0],
+  ['wrong', 'wrong bytes', 0],
+];
+
+export interface Outcome {
+  readonly scenario: string;
+  readonly hosts: number;
+  readonly rate: string;
+  readonly size: string;
+  readonly killTracker: boolean;
+  /** Runs that count: the machine was idle enough, and every host got the image. */
+  readonly counted: number;
+  /** Of the runs that count; of all, where none does. */
+  readonly median: Readonly<Record<string, number>>;
+  readonly runs: readonly Figures[];
+}
+
+export function outcomeOf(options: LabOptions, runs: readonly Figures[]): Outcome {
+  const counted = runs.filter(({ counts }) => counts);
+  const from = counted.length > 0 ? counted : runs;
+  const medians = ROWS.flatMap(([key, , digits]): [string, number][] => {
+    const values = from.map((figures) => figures[key]).filter((value) => value !== undefined);
+    return values.length === 0 ? [] : [[key, round(median(values), Math.max(digits, 4))]];
+  });
+  return {
+    scenario: options.scenario,
+    hosts: options.hosts,
+    rate: formatRate(options.rateBps),
+    size: formatMiB(options.sizeBytes),
+    killTracker: options.killTracker,
+    counted: counted.length,
+    median: Object.fromEntries(medians),
+    runs,
+  };
+}
+
+export function jsonLine(outcome: Outcome): string {
+  return JSON.stringify(outcome);
+}
+
+export function table({ scenario, hosts, rate, size, killTracker, counted, median: middle, runs }: Outcome): string {
+  const columns = runs.length > 1 ? ['median', ...runs.map((_, run) => `run ${run + 1}`)] : ['figure'];
+  const lines = [`${scenario}${killTracker ? ', tracker killed' : ''}: ${hosts} hosts x ${rate}, ${size}; ${counted} of ${runs.length} runs count`, row('', columns)];
+  for (const [key, name, digits] of ROWS) {
+    if (runs.every((figures) => figures[key] === undefined)) continue;
+    const shown = (value: number | undefined): string => (value === undefined || Number.isNaN(value) ? '-' : value.toFixed(digits));
+    const cells = runs.map((figures) => shown(figures[key]));
+    lines.push(row(name, runs.length > 1 ? [shown(middle[key]), ...cells] : cells));
+  }
+  for (const [run, figures] of runs.entries()) lines.push(...notes(run + 1, figures));
+  return `${lines.join('\n')}\n`;
+}
+
+function notes(run: number, figures: Figures): string[] {
+  const counters = { bytes: figures.bytes, fallbacks: figures.fallbacks, errors: figures.errors, swarm: figures.swarmEvents, 'other origin requests': figures.originOther };
+  const lines = Object.entries(counters).flatMap(([name, values]) => {
+    const texts = Object.entries(values).map(([key, value]) => `${key || 'all'} ${value}`);
+    return texts.length === 0 ? [] : [`run ${run} ${name}: ${texts.join(', ')}`];
+  });
+  if (!figures.counts) lines.push(`run ${run} does not count: ${figures.failures > 0 ? 'a host failed' : 'the machine was less than 20 % idle'}`);
+  if (figures.died.length > 0) lines.push(`run ${run}: ended by themselves: ${figures.died.join(', ')}`);
+  return [...lines, ...figures.complaints.map((complaint) => `run ${run} client: ${complaint}`)];
+}
+
+function row(name: string, cells: readonly string[]): string {
+  return name.padEnd(30) + cells.map((cell) => cell.padStart(11)).join('');
+}

@@ -1,0 +1,170 @@
+// One run: an origin filled with a new image, a fleet warmed up, the clients let go, all of it counted and ended.
+
+import { cp, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { rolloutChart } from './chart.ts';
+import { Client, type ClientOutcome } from './clients.ts';
+import { AGENT_URL, Fleet, ORIGIN_NAME } from './fleet.ts';
+import { makeImage, type Image } from './image.ts';
+import { figuresOf, type Figures } from './measure.ts';
+import type { Link, Network } from './network.ts';
+import { machineTime } from './processes.ts';
+import { serveImage, type ServedOrigin } from './registry.ts';
+import type { Plan } from './scenarios.ts';
+import { Timeline, type Sample } from './timeline.ts';
+import { mergeTraces } from './trace.ts';
+
+/** The places of a lab, made once for all its runs. */
+export interface Places {
+  readonly network: Network;
+  readonly origin: Link;
+  readonly tracker: Link;
+  readonly hosts: readonly Link[];
+}
+
+export interface RolloutInit {
+  readonly places: Places;
+  readonly plan: Plan;
+  /** For everything that the run keeps on disk; removed by the caller. */
+  readonly dir: string;
+  /** Where charts, time lines and logs go; undefined: nowhere. */
+  readonly out: { readonly dir: string; readonly name: string } | undefined;
+  readonly trace: boolean;
+  readonly signal: AbortSignal;
+  readonly say: (line: string) => void;
+}
+
+/** A client that takes so many times the bound (and this much more) has failed. */
+const PATIENCE = 4;
+const PATIENCE_S = 60;
+
+/** @throws what the signal was aborted with; everything started has ended by then */
+export async function runRollout(init: RolloutInit): Promise<Figures> {
+  await using opened = new AsyncDisposableStack();
+  const { places, plan, dir, signal, say } = init;
+  const image = await makeImage(plan.layerBytes);
+  const origin = await serveImage(image, places.origin, join(dir, 'origin'), opened, signal);
+  const fleet = plan.fleet
+    ? await Fleet.start({ tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, signal }, opened, say)
+    : undefined;
+  const base = fleet === undefined ? `${origin.url}/v2/${image.repository}` : `${AGENT_URL}/v2/${ORIGIN_NAME}/${image.repository}`;
+  const clients: Client[] = [];
+  for (const [host, { namespace, port }] of places.hosts.entries()) {
+    clients.push(await Client.prepare({ host, namespace, base, image, dir: join(dir, `${port}-client`) }, opened));
+  }
+  const baseline = { idle: machineTime(), cpu: cpuSeconds(fleet, origin), frames: await places.network.framesDown() };
+
+  const timeline = new Timeline(places.network, opened);
+  const outcomes = await carryOut(init, clients, fleet, timeline);
+  const samples = timeline.stop();
+
+  const idle = machineTime();
+  const cpu = cpuSeconds(fleet, origin);
+  const frames = await places.network.framesDown();
+  const memory = fleet?.agents.filter(({ process }) => process.exit === undefined).map(({ process }) => process.memory()) ?? [];
+  const metrics = ((await fleet?.metrics()) ?? []).filter((measured) => measured !== undefined);
+  const ports = places.hosts.map(({ port }) => port);
+  const figures = figuresOf({
+    plan,
+    blobs: image.blobs,
+    startedMs: timeline.startedMs,
+    outcomes,
+    origin: await origin.use(),
+    wire: {
+      interfaces: sum(ports.map((port) => samples.at(-1)?.ports.get(port)?.down ?? 0)),
+      frames: sum(ports.map((port) => (frames.get(port) ?? 0) - (baseline.frames.get(port) ?? 0))),
+    },
+    originPort: places.origin.port,
+    samples,
+    cpuSeconds: { agents: cpu.agents - baseline.cpu.agents, tracker: cpu.tracker - baseline.cpu.tracker, registry: cpu.registry - baseline.cpu.registry },
+    memory,
+    idleShare: (idle.idle - baseline.idle.idle) / (idle.all - baseline.idle.all),
+    metrics,
+    died: diedOf(plan, fleet),
+  });
+  await keep(init, image, figures, outcomes, samples, timeline.startedMs, fleet);
+  return figures;
+}
+
+/** Lets the clients go, wave by wave, and kills what the plan kills. */
+async function carryOut({ plan, signal, say }: RolloutInit, clients: readonly Client[], fleet: Fleet | undefined, timeline: Timeline): Promise<ClientOutcome[]> {
+  using over = new Abort();
+  const ending = AbortSignal.any([signal, over.signal]);
+  const startedMs = timeline.startedMs;
+  const kills = plan.kills.map(async ({ atS, what }) => {
+    if (!(await waited(startedMs + atS * 1000 - performance.now(), ending))) return;
+    say(`killing ${what === 'tracker' ? 'the tracker' : `agent ${what + 1}`}`);
+    await (what === 'tracker' ? fleet?.tracker : fleet?.agents[what]?.process)?.end('SIGKILL');
+  });
+  const patienceS = (plan.fleet ? PATIENCE : 2 * plan.hostsBps.length) * plan.boundS + PATIENCE_S;
+  const patience = waited(patienceS * 1000, ending).then(async (exhausted) => {
+    if (exhausted || signal.aborted) await Promise.all(clients.map((client) => client.end()));
+  });
+  const outcomes: ClientOutcome[] = [];
+  for (const wave of plan.waves) {
+    const waveMs = performance.now();
+    const pulls = wave.map(async ({ host, delayS }) => {
+      if (delayS > 0) await waited(waveMs + delayS * 1000 - performance.now(), ending);
+      outcomes.push(await clients[host]!.pull());
+      if (!signal.aborted) say(`${outcomes.length} of ${clients.length} done`);
+    });
+    await Promise.all(pulls);
+    signal.throwIfAborted();
+  }
+  over.abort();
+  await Promise.all([...kills, patience]);
+  return outcomes;
+}
+
+/** @returns false when it was cut short */
+async function waited(ms: number, signal: AbortSignal): Promise<boolean> {
+  if (signal.aborted) return false;
+  return delay(Math.max(0, ms), true, { signal }).catch(() => false);
+}
+
+/** An AbortController that aborts at the end of its block, so that no timer is left waiting. */
+class Abort extends AbortController {
+  [Symbol.dispose](): void {
+    this.abort();
+  }
+}
+
+function cpuSeconds(fleet: Fleet | undefined, origin: ServedOrigin): { agents: number; tracker: number; registry: number } {
+  return {
+    agents: sum(fleet?.agents.map(({ process }) => process.cpuSeconds()) ?? []),
+    tracker: fleet?.tracker.cpuSeconds() ?? 0,
+    registry: origin.process.cpuSeconds(),
+  };
+}
+
+function diedOf(plan: Plan, fleet: Fleet | undefined): string[] {
+  if (fleet === undefined) return [];
+  const killed = new Set(plan.kills.map(({ what }) => what));
+  const died = fleet.agents.filter(({ host, process }) => process.exit !== undefined && !killed.has(host)).map(({ link }) => link.port);
+  return fleet.tracker.exit !== undefined && !killed.has('tracker') ? [...died, 'tracker'] : died;
+}
+
+async function keep(
+  { out, dir, plan, trace, places }: RolloutInit,
+  image: Image,
+  figures: Figures,
+  outcomes: readonly ClientOutcome[],
+  samples: readonly Sample[],
+  startedMs: number,
+  fleet: Fleet | undefined,
+): Promise<void> {
+  if (out === undefined) return;
+  const logs = join(out.dir, `${out.name}-logs`);
+  await mkdir(logs, { recursive: true });
+  await cp(dir, logs, { recursive: true, filter: (source) => source === dir || source === join(dir, 'origin') || source.endsWith('.log') });
+  const done = outcomes.map(({ host, outcome, endedMs }) => ({ host, outcome, endS: (endedMs - startedMs) / 1000 }));
+  const lines = samples.map(({ atS, ports }) => ({ atS, ports: Object.fromEntries(ports) }));
+  await writeFile(join(out.dir, `${out.name}.json`), JSON.stringify({ plan, image: { bytes: image.bytes, blobs: image.blobs.map(({ digest, size }) => ({ digest, size })) }, figures, done, samples: lines }));
+  await writeFile(join(out.dir, `${out.name}.svg`), rolloutChart({ title: out.name, imageBytes: image.bytes, boundS: plan.boundS, hosts: plan.hostsBps.length, done, samples, originPort: places.origin.port }));
+  if (trace && fleet !== undefined) await mergeTraces(fleet, startedMs, join(out.dir, `${out.name}.trace.jsonl`));
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}

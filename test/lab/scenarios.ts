@@ -1,0 +1,90 @@
+// What happens in a run: who pulls when, who is killed when, and the bound that the outcome is held against.
+// A plan is data; rollout.ts carries it out. Non-goals: lying agents and zones, which need parts that the lab does not have.
+
+import { crowdS, fastHostsS, staggeredS, wavesS } from './bound.ts';
+import { logNormalSizes } from './image.ts';
+import type { LabOptions } from './options.ts';
+
+export const SCENARIOS = {
+  crowd: 'all hosts at the same moment',
+  direct: 'the same without Flotilla: every host from the origin',
+  stagger: 'arrivals spread over T*',
+  many: 'an image of 60 layers, log-normal, read six at a time',
+  mixed: 'a fifth of the hosts at a fifth of the rate',
+  churn: '20 % of the agents killed with -9 at T*/2',
+  'no-tracker': 'the tracker killed at T*/2',
+  rolling: 'hosts in waves, each when the one before has ended',
+} as const;
+export type ScenarioName = keyof typeof SCENARIOS;
+
+const MANY_LAYERS = 60;
+
+export interface Plan {
+  /** Without agents and tracker the clients read straight from the origin. */
+  readonly fleet: boolean;
+  readonly layerBytes: readonly number[];
+  readonly originBps: number;
+  readonly hostsBps: readonly number[];
+  /** A wave starts when all clients of the one before have ended; `delayS` counts from the wave's start. */
+  readonly waves: readonly (readonly { readonly host: number; readonly delayS: number }[])[];
+  readonly kills: readonly { readonly atS: number; readonly what: 'tracker' | number }[];
+  /** Hosts whose times count, by number; the others' are reported only. */
+  readonly judged: readonly number[];
+  /** What the last of the judged is compared with. */
+  readonly boundS: number;
+}
+
+export function planOf(options: LabOptions): Plan {
+  const { scenario, hosts, rateBps, originRateBps: originBps, sizeBytes } = options;
+  const all = Array.from({ length: hosts }, (_, host) => host);
+  const hostsBps = all.map(() => rateBps);
+  const boundS = crowdS(sizeBytes, { originBps, hostsBps });
+  const plan: Plan = {
+    fleet: true,
+    layerBytes: [sizeBytes],
+    originBps,
+    hostsBps,
+    waves: [all.map((host) => ({ host, delayS: 0 }))],
+    kills: options.killTracker ? [{ atS: boundS / 2, what: 'tracker' }] : [],
+    judged: all,
+    boundS,
+  };
+  switch (scenario) {
+    case 'crowd':
+      return plan;
+    case 'direct':
+      return { ...plan, fleet: false, kills: [] };
+    case 'stagger': {
+      const startsS = all.map((host) => (hosts === 1 ? 0 : (boundS * host) / (hosts - 1)));
+      return { ...plan, waves: [all.map((host) => ({ host, delayS: startsS[host]! }))], boundS: staggeredS(sizeBytes, { originBps, hostsBps }, startsS) };
+    }
+    case 'many':
+      return { ...plan, layerBytes: logNormalSizes(MANY_LAYERS, sizeBytes) };
+    case 'mixed': {
+      const slow = new Set(share(all, 0.2));
+      const mixedBps = all.map((host) => (slow.has(host) ? rateBps / 5 : rateBps));
+      const judged = all.filter((host) => !slow.has(host));
+      const links = { originBps, hostsBps: mixedBps };
+      return { ...plan, hostsBps: mixedBps, judged, boundS: fastHostsS(sizeBytes, links, judged.map((host) => mixedBps[host]!)) };
+    }
+    case 'churn': {
+      const killed = new Set(share(all, 0.2));
+      const kills = [...killed].map((host) => ({ atS: boundS / 2, what: host }));
+      return { ...plan, kills: [...plan.kills, ...kills], judged: all.filter((host) => !killed.has(host)) };
+    }
+    case 'no-tracker':
+      return { ...plan, kills: [{ atS: boundS / 2, what: 'tracker' }] };
+    case 'rolling': {
+      const perWave = Math.ceil(hosts / options.waves);
+      const waves = Array.from({ length: Math.ceil(hosts / perWave) }, (_, wave) => all.slice(wave * perWave, (wave + 1) * perWave));
+      const bound = wavesS(sizeBytes, originBps, rateBps, waves.map(({ length }) => length));
+      return { ...plan, waves: waves.map((wave) => wave.map((host) => ({ host, delayS: 0 }))), boundS: bound };
+    }
+  }
+}
+
+/** This share of the hosts, at least one, spread evenly over their numbers. */
+function share(hosts: readonly number[], part: number): number[] {
+  const count = Math.max(1, Math.round(hosts.length * part));
+  return Array.from({ length: count }, (_, at) => hosts[Math.floor(((at + 0.5) * hosts.length) / count)]!);
+}
