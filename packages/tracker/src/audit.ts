@@ -170,8 +170,9 @@ export class Audit {
     if (known === undefined || !equal(known.digest, right)) this.#out.invalidate([[index, 1]]);
     // Three readings, three digests: the origin changes under our hands, and that is nobody's lie.
     if (nobodyRight) return;
-    this.#vouches.settle(index, right, auditor);
-    for (const { by, vouched, digest } of claims) if (by !== undefined && vouched && equal(digest, right)) this.#out.holds(by, index);
+    const honest = claims.filter(({ by, vouched, digest }) => by !== undefined && vouched && equal(digest, right)).map(({ by }) => by!);
+    this.#vouches.settle(index, right, honest[0] ?? auditor);
+    for (const peer of honest) this.#out.holds(peer, index);
     for (const { by, vouched } of wrong) {
       if (by === undefined) continue;
       if (vouched) {

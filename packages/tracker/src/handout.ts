@@ -1,18 +1,25 @@
 // Whom agents are told to connect to: the standing mesh of the fleet, and for a blob a few sources outside of it.
 //
-// Invariants of the mesh: symmetric; nobody has more than MAX_DEGREE neighbours; up to MAX_DEGREE + 1 members everybody knows
-// everybody; beyond, everybody has at least MIN_DEGREE and the graph is connected. Joins and leaves change few edges, because
+// Invariants of the mesh: symmetric; nobody has more than `max` neighbours; up to `max` + 1 members everybody knows
+// everybody; beyond, everybody has at least `min` and the graph is connected. Joins and leaves change few edges, because
 // every edge is a connection that costs 4 ms of processor time to open. Pure: randomness is handed in.
 
-export const MAX_DEGREE = 16;
-/** What a member that joins is given; the rest is room for those after it. */
-const TARGET_DEGREE = 14;
-export const MIN_DEGREE = 12;
+/** How many neighbours a member has. */
+export interface Degrees {
+  readonly min: number;
+  /** What a member that joins is given; the rest is room for those after it. */
+  readonly target: number;
+  /** Even, so that a part in which everybody has so many has no bridges. */
+  readonly max: number;
+}
+
+export const DEGREES: Degrees = { min: 12, target: 14, max: 16 };
 /** Random members looked at for one new edge before all are. */
 const TRIES = 24;
 
 export class Mesh {
   readonly #random: () => number;
+  readonly #degrees: Degrees;
   readonly #neighbours = new Map<string, Set<string>>();
   /** The members in an array, and where each stands, to draw one at random. */
   readonly #members: string[] = [];
@@ -21,8 +28,9 @@ export class Mesh {
   readonly #thin = new Set<string>();
   #mayBeSplit = false;
 
-  constructor(random: () => number) {
+  constructor(random: () => number, degrees = DEGREES) {
     this.#random = random;
+    this.#degrees = degrees;
   }
 
   get size(): number {
@@ -31,7 +39,7 @@ export class Mesh {
 
   /** True while everybody is everybody's neighbour. */
   get full(): boolean {
-    return this.size <= MAX_DEGREE + 1;
+    return this.size <= this.#degrees.max + 1;
   }
 
   has(peer: string): boolean {
@@ -51,7 +59,7 @@ export class Mesh {
     }
     this.#neighbours.set(peer, new Set());
     this.#at.set(peer, this.#members.push(peer) - 1);
-    this.#fill(peer, TARGET_DEGREE);
+    this.#fill(peer, this.#degrees.target);
   }
 
   remove(peer: string): void {
@@ -77,8 +85,8 @@ export class Mesh {
 
   /** Repairs what leaves have torn. @returns the members whose neighbours changed since the last call */
   settle(): string[] {
-    if (this.full && this.#mayBeSplit) for (const peer of this.#members) this.#fill(peer, MAX_DEGREE);
-    else for (const peer of this.#thin) if (this.#degree(peer) < MIN_DEGREE) this.#fill(peer, MIN_DEGREE);
+    if (this.full && this.#mayBeSplit) for (const peer of this.#members) this.#fill(peer, this.#degrees.max);
+    else for (const peer of this.#thin) if (this.#degree(peer) < this.#degrees.min) this.#fill(peer, this.#degrees.min);
     this.#thin.clear();
     if (this.#mayBeSplit && !this.full) this.#join();
     this.#mayBeSplit = false;
@@ -95,9 +103,9 @@ export class Mesh {
   #fill(peer: string, wanted: number): void {
     const enough = this.full ? this.size - 1 : Math.min(wanted, this.size - 1);
     while (this.#degree(peer) < enough) {
-      const other = this.#draw((member) => member !== peer && this.#degree(member) < MAX_DEGREE && !this.neighbours(peer).has(member));
+      const other = this.#draw((member) => member !== peer && this.#degree(member) < this.#degrees.max && !this.neighbours(peer).has(member));
       if (other !== undefined) this.#link(peer, other);
-      else if (this.#degree(peer) + 2 > MAX_DEGREE || this.#degree(peer) >= MIN_DEGREE || !this.#splitEdge(peer)) return;
+      else if (this.#degree(peer) + 2 > this.#degrees.max || this.#degree(peer) >= this.#degrees.min || !this.#splitEdge(peer)) return;
     }
   }
 
@@ -138,14 +146,14 @@ export class Mesh {
     }
   }
 
-  /** Where all members of a part have 16 neighbours, an even number, no edge is a bridge: one can be taken out. */
+  /** Where all members of a part have `max` neighbours, an even number, no edge is a bridge: one can be taken out. */
   #bridge(left: readonly string[], right: readonly string[]): void {
     const [a, b] = [this.#spare(left), this.#spare(right)];
     this.#link(a ?? this.#open(left), b ?? this.#open(right));
   }
 
   #spare(part: readonly string[]): string | undefined {
-    return part.find((member) => this.#degree(member) < MAX_DEGREE);
+    return part.find((member) => this.#degree(member) < this.#degrees.max);
   }
 
   /** Takes an edge out of a full part. @returns one end, which has room now */

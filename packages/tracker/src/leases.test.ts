@@ -257,12 +257,12 @@ describe('leases given back', () => {
     expect(streams).toHaveLength(1);
     expect(streams[0]).toMatchObject({ first: 0, count: 40 });
     const [reading, waiting] = fleet.grants('a', 'stream').length > 0 ? ['a', 'b'] : ['b', 'a'];
-    fleet.done(reading!, { ...streams[0]!, count: 10 });
+    fleet.done(reading, { ...streams[0]!, count: 10 });
     fleet.pass(1000);
-    expect(fleet.grants(waiting!, 'stream')).toEqual([]);
-    fleet.swarms.leave(reading!);
+    expect(fleet.grants(waiting, 'stream')).toEqual([]);
+    fleet.swarms.leave(reading);
     fleet.pass(100);
-    expect(fleet.grants(waiting!, 'stream')[0]).toMatchObject({ first: 0, count: 40 });
+    expect(fleet.grants(waiting, 'stream')[0]).toMatchObject({ first: 0, count: 40 });
   });
 
   test('unread and unneeded again and again: not at the speed of the network', () => {

@@ -1,0 +1,155 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { DEGREES, Mesh } from './handout.ts';
+import { Introductions, MAX_EXTRA } from './introductions.ts';
+import { seededRandom } from './test-swarms.ts';
+
+const names = (count: number): string[] => Array.from({ length: count }, (_, at) => `p${at}`);
+
+/** Symmetric, bounded, connected; everybody knows everybody while that is possible. */
+function check(mesh: Mesh, members: readonly string[], { min, max } = DEGREES): void {
+  expect(mesh.size).toBe(members.length);
+  for (const member of members) {
+    const neighbours = mesh.neighbours(member);
+    expect(neighbours.has(member)).toBe(false);
+    for (const other of neighbours) expect(mesh.neighbours(other).has(member), `${other} knows ${member}`).toBe(true);
+    expect(neighbours.size).toBeLessThanOrEqual(max);
+    if (members.length <= max + 1) expect(neighbours.size).toBe(members.length - 1);
+    else expect(neighbours.size).toBeGreaterThanOrEqual(min);
+  }
+  const reached = new Set(members.slice(0, 1));
+  for (const member of reached) for (const other of mesh.neighbours(member)) reached.add(other);
+  expect(reached.size).toBe(members.length);
+}
+
+describe('mesh', () => {
+  // With few neighbours leaves cut the mesh into parts all the time.
+  test.each([DEGREES, { min: 2, target: 3, max: 4 }])('holds its promises under any joins and leaves: %o', (degrees) => {
+    fc.assert(
+      fc.property(fc.array(fc.record({ join: fc.boolean(), who: fc.nat(39), settle: fc.boolean() }), { maxLength: 160 }), fc.integer(), (steps, seed) => {
+        const mesh = new Mesh(seededRandom(seed), degrees);
+        const members = new Set<string>();
+        for (const { join, who, settle } of steps) {
+          const peer = `p${who}`;
+          if (join) {
+            mesh.add(peer);
+            members.add(peer);
+          } else {
+            mesh.remove(peer);
+            members.delete(peer);
+          }
+          if (!settle) continue;
+          mesh.settle();
+          check(mesh, [...members], degrees);
+        }
+        mesh.settle();
+        check(mesh, [...members], degrees);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('a fleet of 2,000 that loses half at once is whole again', () => {
+    const mesh = new Mesh(seededRandom(7));
+    for (const peer of names(2000)) mesh.add(peer);
+    mesh.settle();
+    check(mesh, names(2000));
+    for (const peer of names(1000)) mesh.remove(peer);
+    mesh.settle();
+    check(mesh, names(2000).slice(1000));
+  });
+
+  test('tells only those whose neighbours changed, and few of them', () => {
+    const mesh = new Mesh(seededRandom(3));
+    for (const peer of names(500)) mesh.add(peer);
+    mesh.settle();
+    expect(mesh.settle()).toEqual([]);
+    mesh.add('late');
+    const changed = mesh.settle();
+    expect(changed).toContain('late');
+    expect(changed.length).toBeLessThanOrEqual(1 + 2 * DEGREES.max);
+    mesh.remove('late');
+    expect(mesh.settle().length).toBeLessThanOrEqual(3 * DEGREES.max);
+  });
+
+  test('an agent that comes back with other addresses is told to its neighbours', () => {
+    const mesh = new Mesh(seededRandom(3));
+    for (const peer of names(5)) mesh.add(peer);
+    mesh.settle();
+    mesh.add('p2');
+    expect(mesh.settle().toSorted()).toEqual(names(5));
+  });
+
+});
+
+describe('introductions', () => {
+  class View {
+    readonly loads = new Map<string, number>();
+    readonly mesh = new Map<string, Set<string>>();
+    readonly holds = new Map<string, number>();
+    neighbours = (peer: string): ReadonlySet<string> => this.mesh.get(peer) ?? new Set();
+    load = (peer: string): number => this.loads.get(peer) ?? 0;
+    held = (peer: string): number => this.holds.get(peer) ?? 0;
+    changeLoad = (peer: string, by: number): void => {
+      this.loads.set(peer, this.load(peer) + by);
+    };
+  }
+
+  test('at most eight, nobody of the mesh, nobody twice, the least loaded first', () => {
+    const view = new View();
+    view.mesh.set('me', new Set(['p0', 'p1', 'stranger']));
+    view.loads.set('p2', 3);
+    const introductions = new Introductions(view, seededRandom(1));
+    introductions.join('me');
+    const pool = ['me', ...names(10)];
+    expect(introductions.due).toBe(true);
+    const [first] = introductions.settle(pool);
+    // Two are known by the mesh: six more. p2 is loaded, so it is not among them.
+    expect(first!.peers.toSorted()).toEqual(['p3', 'p4', 'p5', 'p6', 'p7', 'p8']);
+    expect(introductions.due).toBe(false);
+    introductions.poolGrew();
+    expect(introductions.settle(pool)).toEqual([]);
+    introductions.remove('p3');
+    expect(view.load('p3')).toBe(0);
+    expect(introductions.settle(pool.filter((peer) => peer !== 'p3'))).toEqual([{ peer: 'me', peers: ['p9'] }]);
+  });
+
+  test('holders of more go first among equals', () => {
+    const view = new View();
+    view.holds.set('seed', 100);
+    const introductions = new Introductions(view, seededRandom(1));
+    introductions.join('me');
+    expect(introductions.settle(['me', ...names(20), 'seed'])[0]!.peers).toContain('seed');
+  });
+
+  test('a swarm outside of all meshes is connected, and no member is loaded with all of it', () => {
+    const view = new View();
+    const introductions = new Introductions(view, seededRandom(5));
+    const pool: string[] = [];
+    const links = new Map<string, string[]>();
+    for (const peer of names(300)) {
+      pool.push(peer);
+      introductions.join(peer);
+      for (const { peer: who, peers } of introductions.settle(pool)) links.set(who, [...(links.get(who) ?? []), ...peers]);
+    }
+    const both = new Map(pool.map((peer) => [peer, new Set<string>()]));
+    for (const [peer, others] of links) {
+      for (const other of others) {
+        both.get(peer)!.add(other);
+        both.get(other)!.add(peer);
+      }
+    }
+    const reached = new Set(['p0']);
+    for (const peer of reached) for (const other of both.get(peer)!) reached.add(other);
+    expect(reached.size).toBe(300);
+    expect(Math.max(...pool.map((peer) => view.load(peer)))).toBeLessThanOrEqual(4 * MAX_EXTRA);
+  });
+
+  test('who has finished is not introduced any more', () => {
+    const introductions = new Introductions(new View(), seededRandom(1));
+    introductions.join('me');
+    introductions.satisfied('me');
+    introductions.poolGrew();
+    expect(introductions.settle(['me', 'p1'])).toEqual([]);
+  });
+});
