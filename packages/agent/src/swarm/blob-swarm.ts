@@ -10,17 +10,15 @@ import { chunkBounds, chunkCount, type BlobKey } from '@flotilla/shared/chunk-ma
 import type { ExchangeFrame } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { ChunkVerdict, Holding, SourceStatus, SwarmHandle, SwarmMember } from '../content/ports.ts';
+import { BlobPeer, MAX_RANGES } from './blob-peer.ts';
 import type { SwarmCounters, SwarmLog } from './counters.ts';
 import type { Arrival, Fetch } from './intake.ts';
-import { RateMeter } from './ledger.ts';
 import type { Link } from './link.ts';
 import { PeerFault } from './peer-fault.ts';
 import { Picker, type Budget } from './picker.ts';
 
 export type BlobLink = Link<BlobSwarm>;
 
-/** Ranges in one have or reading; more goes as a bitfield. */
-const MAX_RANGES = 1024;
 /** An endgame duplicate waits at least this long for the first request. */
 const MIN_PATIENCE_MS = 100;
 /** ... and this many times what the peer usually takes. */
@@ -43,22 +41,6 @@ export interface BlobSwarmContext {
   left(blob: BlobSwarm): void;
 }
 
-/** A peer that trades this blob with us. */
-interface BlobPeer {
-  readonly link: BlobLink;
-  have: Bitfield;
-  /** Announcements that it has not been told yet. */
-  readonly fresh: Set<number>;
-  /** The next announcement is a whole bitfield. */
-  retold: boolean;
-  readingTold: boolean;
-  reading: readonly IndexRange[];
-  readonly down: RateMeter;
-  readonly up: RateMeter;
-  bytesDown: number;
-  bytesUp: number;
-}
-
 export class BlobSwarm implements SwarmHandle {
   readonly key: BlobKey;
   readonly id: string;
@@ -68,7 +50,7 @@ export class BlobSwarm implements SwarmHandle {
   /** What uploads are read from. */
   holding: Holding;
   readonly #context: BlobSwarmContext;
-  readonly #peers = new Map<string, BlobPeer>();
+  readonly #peers = new Map<string, BlobPeer<BlobLink>>();
   readonly #readers: Uint16Array;
   #member: SwarmMember | undefined;
   #picker: Picker | undefined;
@@ -116,12 +98,10 @@ export class BlobSwarm implements SwarmHandle {
   /** Both sides have named the blob: tells the peer what is here. */
   pair(link: BlobLink): void {
     if (this.isPaired(link)) return;
-    this.#peers.set(link.peerId, {
-      link, have: new Bitfield(this.chunks), fresh: new Set(), retold: true, readingTold: this.#reading.length === 0, reading: [],
-      down: new RateMeter(), up: new RateMeter(), bytesDown: 0, bytesUp: 0,
-    });
-    this.#picker?.setHave(link.peerId, new Bitfield(this.chunks));
-    for (const frame of this.#news(link.peerId)) link.outbox.send(frame);
+    const peer = new BlobPeer(link, this.chunks, this.#reading.length === 0);
+    this.#peers.set(link.peerId, peer);
+    this.#picker?.setHave(link.peerId, peer.have);
+    for (const frame of this.#news(peer)) link.outbox.send(frame);
     this.#sourcesChanged();
   }
 
@@ -232,7 +212,7 @@ export class BlobSwarm implements SwarmHandle {
   correct(link: BlobLink): void {
     const peer = this.#peers.get(link.peerId);
     if (peer === undefined) return;
-    peer.retold = true;
+    peer.retell();
     this.#tellLater(peer);
   }
 
@@ -242,17 +222,14 @@ export class BlobSwarm implements SwarmHandle {
     for (const index of indexes) {
       for (const peerId of this.#picker?.obtained(index) ?? []) this.#cancel(peerId, index);
     }
-    for (const peer of this.#peers.values()) {
-      for (const index of indexes) if (!peer.have.has(index)) peer.fresh.add(index);
-      if (peer.fresh.size > 0) this.#tellLater(peer);
-    }
+    for (const peer of this.#peers.values()) if (peer.gained(indexes)) this.#tellLater(peer);
   }
 
   reading(ranges: readonly IndexRange[]): void {
     const indexes = ranges.flatMap(([first, count]) => Array.from({ length: count }, (_, at) => first + at));
     this.#reading = toRanges(indexes).slice(0, MAX_RANGES);
     for (const peer of this.#peers.values()) {
-      peer.readingTold = false;
+      peer.retellReading();
       this.#tellLater(peer);
     }
   }
@@ -264,7 +241,7 @@ export class BlobSwarm implements SwarmHandle {
 
   retract(): void {
     for (const peer of this.#peers.values()) {
-      peer.retold = true;
+      peer.retell();
       this.#tellLater(peer);
     }
     this.poke();
@@ -354,24 +331,13 @@ export class BlobSwarm implements SwarmHandle {
     this.#context.wake(link);
   }
 
-  #tellLater(peer: BlobPeer): void {
-    peer.link.outbox.later(this.channel, () => this.#news(peer.link.peerId));
+  #tellLater(peer: BlobPeer<BlobLink>): void {
+    peer.link.outbox.later(this.channel, () => this.#news(peer));
   }
 
-  /** What the peer has not been told. */
-  #news(peerId: string): ExchangeFrame[] {
-    const peer = this.#peers.get(peerId);
-    if (peer === undefined) return [];
-    const { channel } = this;
-    const frames: ExchangeFrame[] = [];
-    const ranges = toRanges(peer.fresh);
-    if (peer.retold || ranges.length > MAX_RANGES) frames.push({ type: 'bitfield', channel, bits: this.holding.have.bytes() });
-    else if (ranges.length > 0) frames.push({ type: 'have', channel, ranges });
-    if (!peer.readingTold) frames.push({ type: 'reading', channel, ranges: this.#reading });
-    peer.fresh.clear();
-    peer.retold = false;
-    peer.readingTold = true;
-    return frames;
+  #news(peer: BlobPeer<BlobLink>): ExchangeFrame[] {
+    if (this.#peers.get(peer.link.peerId) !== peer) return [];
+    return peer.news(this.channel, this.holding.have, this.#reading);
   }
 
   #wakeUseful(): void {

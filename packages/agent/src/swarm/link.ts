@@ -10,6 +10,8 @@ import type { PeerSession } from './session.ts';
 /** Blobs that one side may name to the other at a time. Part of the protocol: more is a fault. */
 export const MAX_INTERESTS = 1024;
 
+const FADE = 1.1;
+
 /** A blob that the peer named, and its number for it. Kept also where this host knows nothing of the blob. */
 export interface Interest {
   readonly channel: number;
@@ -36,7 +38,7 @@ export class Link<Owner extends FetchOwner> {
   backoffUntilMs = 0;
   /** Whose turn it is when several blobs have something to ask. */
   turn = 0;
-  readonly #openMs: number | undefined;
+  #roundTripMs: number | undefined;
 
   /** @param openMs how long opening the stream took, where this side did */
   constructor(session: PeerSession, account: Account, stray: (bytes: number) => void, sinceMs: number, openMs?: number) {
@@ -44,7 +46,7 @@ export class Link<Owner extends FetchOwner> {
     this.account = account;
     this.intake = new Intake(stray);
     this.sinceMs = sinceMs;
-    this.#openMs = openMs;
+    this.#roundTripMs = openMs;
   }
 
   get peerId(): string {
@@ -57,8 +59,11 @@ export class Link<Owner extends FetchOwner> {
 
   /** Best known round trip; undefined before the first measurement. */
   get roundTripMs(): number | undefined {
-    const { rtt } = this.session.connection;
-    if (rtt === undefined) return this.#openMs;
-    return Math.min(rtt, this.#openMs ?? rtt);
+    return this.#roundTripMs;
+  }
+
+  /** A ping came back. Queues only make it longer, so the shortest counts; it fades, as routes change. */
+  measured(roundTripMs: number): void {
+    this.#roundTripMs = Math.min(roundTripMs, (this.#roundTripMs ?? roundTripMs) * FADE);
   }
 }

@@ -58,13 +58,36 @@ test('a lost peer of the mesh is dialled again, one that fell out is not', async
   const { mesh, connected, reachable, times } = setUp();
   reachable.add('y').add('z');
   mesh.set([peer('y'), peer('z')]);
-  await vi.advanceTimersByTimeAsync(10);
+  await vi.advanceTimersByTimeAsync(20_000);
   mesh.set([peer('z')]);
   connected.clear();
   mesh.lost('y', false);
   mesh.lost('z', false);
   await vi.advanceTimersByTimeAsync(60_000);
-  expect([times('y').length, times('z')]).toEqual([1, [0, 260]]);
+  expect([times('y').length, times('z')]).toEqual([1, [0, 20_250]]);
+});
+
+test('a session that does not last counts as a failure: no storm of dials', async () => {
+  const { mesh, connected, reachable, times } = setUp();
+  reachable.add('z');
+  const lose = (): void => {
+    connected.clear();
+    mesh.lost('z', false);
+  };
+  mesh.set([peer('z')]);
+  for (const waitMs of [500, 1000, 2000]) {
+    await vi.advanceTimersByTimeAsync(0);
+    lose();
+    await vi.advanceTimersByTimeAsync(waitMs - 1);
+    expect(connected.size).toBe(0);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(connected.size).toBe(1);
+  }
+  // One that lasts is forgiven.
+  await vi.advanceTimersByTimeAsync(10_000);
+  lose();
+  await vi.advanceTimersByTimeAsync(250);
+  expect(times('z')).toHaveLength(5);
 });
 
 test('one that refused us is left alone for a while', async () => {

@@ -10,6 +10,8 @@ import type { PeerInfo } from '@flotilla/shared/tracker-api';
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 30_000;
 const REFUSED_RETRY_MS = 30_000;
+/** A session that ends sooner counts as a failed dial: the other side may not accept us. */
+const STABLE_MS = 10_000;
 const POLITE_MS = 200;
 const EXTRA_TRIES = 3;
 const MAX_EXTRA = 64;
@@ -22,7 +24,7 @@ export interface MeshComponents {
   readonly isConnected: (peerId: string) => boolean;
   /** Not banned. */
   readonly mayDial: (peerId: string) => boolean;
-  /** Resolves when the peer is connected. */
+  /** Resolves when the peer is connected: accepted by both sides, as far as we can tell. */
   readonly dial: (peer: PeerInfo, signal: AbortSignal) => Promise<void>;
   readonly failed: (peerId: string, error: unknown) => void;
 }
@@ -32,6 +34,7 @@ interface Target {
   standing: boolean;
   failures: number;
   dueMs: number;
+  connectedAtMs: number | undefined;
   dialling: boolean;
 }
 
@@ -74,8 +77,11 @@ export class Mesh {
     const target = this.#targets.get(peerId);
     if (target === undefined) return;
     if (!target.standing) this.#targets.delete(peerId);
-    const waitMs = refused ? REFUSED_RETRY_MS : FIRST_RETRY_MS;
-    target.dueMs = Math.max(target.dueMs, this.#with.nowMs() + this.#jitter(waitMs));
+    const nowMs = this.#with.nowMs();
+    const brief = target.connectedAtMs !== undefined && nowMs - target.connectedAtMs < STABLE_MS;
+    target.failures = brief ? target.failures + 1 : 0;
+    target.connectedAtMs = undefined;
+    target.dueMs = Math.max(target.dueMs, nowMs + this.#jitter(refused ? REFUSED_RETRY_MS : retryMs(target.failures)));
     this.#run();
   }
 
@@ -96,7 +102,7 @@ export class Mesh {
       return;
     }
     const politeMs = this.#with.selfId > info.peerId ? this.#jitter(POLITE_MS) : 0;
-    this.#targets.set(info.peerId, { info, standing, failures: 0, dueMs: this.#with.nowMs() + politeMs, dialling: false });
+    this.#targets.set(info.peerId, { info, standing, failures: 0, dueMs: this.#with.nowMs() + politeMs, connectedAtMs: undefined, dialling: false });
   }
 
   #run(): void {
@@ -125,12 +131,11 @@ export class Mesh {
     this.#dials++;
     try {
       await this.#with.dial(target.info, this.#closed.signal);
-      target.failures = 0;
+      target.connectedAtMs = this.#with.nowMs();
     } catch (error) {
       if (!this.#closed.signal.aborted) {
         target.failures++;
-        const waitMs = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** target.failures);
-        target.dueMs = Math.max(target.dueMs, this.#with.nowMs() + this.#jitter(waitMs));
+        target.dueMs = Math.max(target.dueMs, this.#with.nowMs() + this.#jitter(retryMs(target.failures)));
         if (!target.standing && target.failures >= EXTRA_TRIES) this.#targets.delete(peerId);
         this.#with.failed(peerId, error);
       }
@@ -144,4 +149,8 @@ export class Mesh {
   #jitter(ms: number): number {
     return ms * (0.5 + this.#with.random() / 2);
   }
+}
+
+function retryMs(failures: number): number {
+  return Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(failures, 10));
 }

@@ -7,7 +7,7 @@
 import { noise } from '@chainsafe/libp2p-noise';
 import { yamux } from '@chainsafe/libp2p-yamux';
 import type { Libp2p, PrivateKey } from '@libp2p/interface';
-import { ping } from '@libp2p/ping';
+import { ping, type Ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { multiaddr } from '@multiformats/multiaddr';
 import { YAMUX_WINDOW_BYTES } from '@flotilla/shared/exchange';
@@ -22,7 +22,9 @@ const ADDRESS_DIAL_TIMEOUT_MS = 1_500;
 /** A whole fleet may stand behind one address. */
 const MAX_INBOUND_PER_SECOND = 200;
 const MAX_INBOUND_PENDING = 64;
-const PING_INTERVAL_MS = 10_000;
+
+/** The node with the one service that is used. */
+export type PeerNode = Libp2p<{ ping: Ping }>;
 
 export interface NodeInit {
   readonly privateKey: PrivateKey;
@@ -33,7 +35,7 @@ export interface NodeInit {
 }
 
 /** Starts the node. @throws AgentError PORT_IN_USE */
-export async function startNode({ privateKey, listen, banned }: NodeInit): Promise<Libp2p> {
+export async function startNode({ privateKey, listen, banned }: NodeInit): Promise<PeerNode> {
   const deny = (peerId: { toString(): string }): boolean => banned(peerId.toString());
   try {
     return await createLibp2p({
@@ -50,8 +52,8 @@ export async function startNode({ privateKey, listen, banned }: NodeInit): Promi
         denyInboundEncryptedConnection: deny,
         denyOutboundEncryptedConnection: deny,
       },
-      // A busy connection answers its first ping late: that is no reason to abort it.
-      connectionMonitor: { abortConnectionOnPingFailure: false, pingInterval: PING_INTERVAL_MS },
+      // It aborts busy connections, whose first ping comes late: liveness.ts looks instead.
+      connectionMonitor: { enabled: false },
       connectionManager: {
         maxConnections: MAX_CONNECTIONS,
         inboundConnectionThreshold: MAX_INBOUND_PER_SECOND,

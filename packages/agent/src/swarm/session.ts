@@ -46,17 +46,23 @@ export class PeerSession {
   readonly connection: Connection;
   readonly openedBy: string;
   readonly outbox: Outbox;
+  /** When anything last came from the peer. */
+  heardAtMs: number;
   readonly #init: SessionInit;
   readonly #decoder = new FrameDecoder();
   readonly #helloTimer: NodeJS.Timeout;
   #state: 'open' | 'ready' | 'closed' = 'open';
   #membership = '';
+  readonly #settled = Promise.withResolvers<void>();
 
   constructor(init: SessionInit) {
     this.#init = init;
+    // Whoever waits for it hears of a failure; nobody needs to.
+    this.#settled.promise.catch(() => undefined);
     this.connection = init.connection;
     this.peerId = init.connection.remotePeer.toString();
     this.openedBy = init.openedBy;
+    this.heardAtMs = init.nowMs();
     this.outbox = new Outbox({
       stream: init.stream,
       limit: init.uploadLimit,
@@ -84,6 +90,11 @@ export class PeerSession {
 
   get ready(): boolean {
     return this.#state === 'ready';
+  }
+
+  /** Resolves when ready. @throws PeerFault where it is closed before */
+  get whenReady(): Promise<void> {
+    return this.#settled.promise;
   }
 
   get closed(): boolean {
@@ -116,10 +127,12 @@ export class PeerSession {
     clearTimeout(this.#helloTimer);
     this.outbox.close();
     const fault = reason instanceof PeerFault ? reason : new PeerFault('PEER_LOST', reason.message, { cause: reason });
+    this.#settled.reject(fault);
     this.#init.events.closed(this, fault);
   }
 
   #read({ data }: StreamMessageEvent): void {
+    this.heardAtMs = this.#init.nowMs();
     try {
       for (const bytes of data instanceof Uint8Array ? [data] : data) {
         for (const frame of this.#decoder.push(bytes)) {
@@ -146,6 +159,7 @@ export class PeerSession {
     this.#membership = frame.membership;
     this.#state = 'ready';
     clearTimeout(this.#helloTimer);
+    this.#settled.resolve();
     this.#init.events.ready(this);
   }
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Bitfield } from '@flotilla/shared/bitfield';
 import { chunkCount } from '@flotilla/shared/chunk-map';
@@ -261,6 +262,31 @@ describe('nothing of a single peer stops it', () => {
     b!.holdings.add(new MemoryMember(key, bytes));
     await member.finished;
     expect(a!.counts.sessions_opened).toBe(2);
+  });
+
+  test('a peer that is gone without a word is noticed', async () => {
+    const a = await fleet.start({ silenceMs: 300 });
+    const b = await fleet.start({ silenceMs: 60_000 });
+    // A cable between them that can be cut: neither side hears of it.
+    const cut: Socket[] = [];
+    const port = Number(b.info.addresses[0]!.split('/').at(-1));
+    const cable = createServer((near) => {
+      const far = connect(port, '127.0.0.1');
+      near.pipe(far).pipe(near);
+      for (const socket of [near, far]) socket.on('error', () => socket.destroy());
+      cut.push(near, far);
+    });
+    await new Promise<void>((resolve) => void cable.listen(0, '127.0.0.1', resolve));
+    const member = new MemoryMember(randomBlob(MIB).key);
+    a.join(member);
+    b.join(new MemoryMember(member.key));
+    a.swarm.setMesh([{ peerId: b.info.peerId, addresses: [`/ip4/127.0.0.1/tcp/${(cable.address() as AddressInfo).port}`] }]);
+    await member.when(() => member.handle!.peers().length === 1);
+    for (const socket of cut) socket.unpipe().pause();
+    await member.when(() => member.handle!.peers().length === 0);
+    for (const socket of cut) socket.destroy();
+    a.swarm.setMesh([]);
+    await new Promise((resolve) => void cable.close(resolve));
   });
 
   test('closing tells the peers', async () => {

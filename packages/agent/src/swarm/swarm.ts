@@ -3,7 +3,8 @@
 // Invariants: one session per peer carries the exchange (of two, the one opened by the lower peer id stays, so that both sides
 // choose the same); a connection without a session is closed; a ban ends the session at once and keeps new ones away.
 
-import type { Connection, Libp2p, PrivateKey, Stream } from '@libp2p/interface';
+import type { Connection, PrivateKey, Stream } from '@libp2p/interface';
+import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
 import type { BlobKey } from '@flotilla/shared/chunk-map';
 import { PROTOCOL_ID } from '@flotilla/shared/exchange';
@@ -15,8 +16,9 @@ import { Exchange } from './exchange.ts';
 import { Ledger } from './ledger.ts';
 import { TokenBucket } from './limits.ts';
 import { Link } from './link.ts';
+import { Liveness } from './liveness.ts';
 import { Mesh } from './mesh.ts';
-import { DIAL_TIMEOUT_MS, reachableAt, startNode } from './node.ts';
+import { DIAL_TIMEOUT_MS, reachableAt, startNode, type PeerNode } from './node.ts';
 import { PeerFault } from './peer-fault.ts';
 import { PeerSession } from './session.ts';
 
@@ -45,6 +47,8 @@ export interface SwarmInit {
   readonly banMs?: number;
   /** @default 5 s */
   readonly helloTimeoutMs?: number;
+  /** A peer from which nothing comes for so long, pings included, is gone. @default 15 s */
+  readonly silenceMs?: number;
 }
 
 export interface SwarmStatus {
@@ -74,7 +78,7 @@ const BAN_MS = 10 * 60_000;
 const HELLO_TIMEOUT_MS = 5_000;
 /** A connection must carry a session within this time. */
 const UNUSED_CONNECTION_MS = 10_000;
-const CHECK_INTERVAL_MS = 15_000;
+const SILENCE_MS = 15_000;
 /** An extra connection that trades no blob is closed by the side that opened it. */
 const IDLE_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 400;
@@ -91,7 +95,7 @@ export async function createSwarm(init: SwarmInit): Promise<PeerSwarm> {
 
 export class PeerSwarm implements Swarm {
   readonly peerId: string;
-  readonly #node: Libp2p;
+  readonly #node: PeerNode;
   readonly #init: SwarmInit;
   readonly #ledger: Ledger;
   readonly #banned: (peerId: string) => boolean;
@@ -99,6 +103,7 @@ export class PeerSwarm implements Swarm {
   readonly #downloadLimit: TokenBucket;
   readonly #exchange: Exchange;
   readonly #mesh: Mesh;
+  readonly #liveness: Liveness;
   readonly #sessions = new Set<PeerSession>();
   readonly #links = new Map<string, BlobLink>();
   readonly #idleSinceMs = new Map<BlobLink, number>();
@@ -108,7 +113,7 @@ export class PeerSwarm implements Swarm {
   readonly #openMs = new WeakMap<PeerSession, number>();
   #closing = false;
 
-  constructor(node: Libp2p, ledger: Ledger, banned: (peerId: string) => boolean, init: SwarmInit) {
+  constructor(node: PeerNode, ledger: Ledger, banned: (peerId: string) => boolean, init: SwarmInit) {
     this.#node = node;
     this.#init = init;
     this.#ledger = ledger;
@@ -138,7 +143,13 @@ export class PeerSwarm implements Swarm {
       forged: (peerId, key, index) => this.#forged(peerId, key, index),
       connect: (peers) => this.#mesh.connect(peers),
     });
-    this.#timer = setInterval(() => this.#check(), CHECK_INTERVAL_MS);
+    const silenceMs = init.silenceMs ?? SILENCE_MS;
+    this.#liveness = new Liveness({
+      ping: (peerId, signal) => node.services.ping.ping(peerIdFromString(peerId), { signal }),
+      nowMs: Date.now,
+      silenceMs,
+    });
+    this.#timer = setInterval(() => this.#check(), silenceMs / 2);
     this.#timer.unref();
   }
 
@@ -247,7 +258,14 @@ export class PeerSwarm implements Swarm {
     const startedMs = performance.now();
     const stream = await connection.newStream(PROTOCOL_ID, { signal });
     const session = this.#open(stream, connection, this.peerId);
-    if (session !== undefined) this.#openMs.set(session, performance.now() - startedMs);
+    if (session === undefined) throw new PeerFault('PEER_CLOSED', 'no exchange with this peer now');
+    this.#openMs.set(session, performance.now() - startedMs);
+    try {
+      await session.whenReady;
+    } catch (error) {
+      // Both sides dialled, and the other's session stayed.
+      if (!this.#links.has(peer.peerId)) throw error;
+    }
   }
 
   #open(stream: Stream, connection: Connection, openedBy: string): PeerSession | undefined {
@@ -343,9 +361,10 @@ export class PeerSwarm implements Swarm {
     this.bansChanged();
   }
 
-  /** Memberships end; extra connections that trade nothing are closed by the side that opened them. */
+  /** Peers die, memberships end; extra connections that trade nothing are closed by the side that opened them. */
   #check(): void {
     const nowMs = Date.now();
+    this.#liveness.look(this.#links.values());
     for (const link of this.#links.values()) {
       const { session } = link;
       session.recheck();
