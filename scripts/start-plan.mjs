@@ -15,7 +15,7 @@ const HOST = '127.0.0.1';
 const DEFAULT_BASE_PORT = 5050;
 const AGENT_STRIDE = 100;
 const MAX_AGENTS = 50;
-const JOIN_TOKEN_FILE = '.flotilla/tracker/join-token';
+export const JOIN_TOKEN_FILE = '.flotilla/tracker/join-token';
 
 export const USAGE = `npm start -- [options]
 
