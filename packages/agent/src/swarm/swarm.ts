@@ -355,6 +355,8 @@ export class PeerSwarm implements Swarm {
   }
 
   #forged(peerId: string, key: BlobKey, index: number): void {
+    // Other chunks of it were under their check already: one report is enough.
+    if (this.#ledger.isBanned(peerId, Date.now())) return;
     this.#ledger.ban(peerId, Date.now() + (this.#init.banMs ?? BAN_MS));
     this.#init.log.warn({ peer: peerId, digest: key.digest, chunk: index }, 'peer forged a chunk: banned');
     this.#init.onForged(peerId, key, index);
