@@ -86,7 +86,7 @@ async function build({ trackerRateBps, originRateBps }: LabOptions, { fleet, hos
   const tracker = fleet ? await network.attach('tracker', trackerRateBps) : origin;
   const hosts: Link[] = [];
   for (const [host, rateBps] of hostsBps.entries()) hosts.push(await network.attach(`h${host + 1}`, rateBps));
-  say(`network of ${hosts.length} hosts is up`);
+  say(`the network of ${hosts.length} hosts is up`);
   return { network, origin, tracker, hosts };
 }
 

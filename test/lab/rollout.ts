@@ -14,6 +14,7 @@ import { serveImage, type ServedOrigin } from './registry.ts';
 import type { Plan } from './scenarios.ts';
 import { Timeline, type Sample } from './timeline.ts';
 import { mergeTraces } from './trace.ts';
+import { summarize } from './trace-summary.ts';
 
 /** The places of a lab, made once for all its runs. */
 export interface Places {
@@ -146,7 +147,7 @@ function diedOf(plan: Plan, fleet: Fleet | undefined): string[] {
 }
 
 async function keep(
-  { out, dir, plan, trace, places }: RolloutInit,
+  { out, dir, plan, trace, places, say }: RolloutInit,
   image: Image,
   figures: Figures,
   outcomes: readonly ClientOutcome[],
@@ -162,7 +163,12 @@ async function keep(
   const lines = samples.map(({ atS, ports }) => ({ atS, ports: Object.fromEntries(ports) }));
   await writeFile(join(out.dir, `${out.name}.json`), JSON.stringify({ plan, image: { bytes: image.bytes, blobs: image.blobs.map(({ digest, size }) => ({ digest, size })) }, figures, done, samples: lines }));
   await writeFile(join(out.dir, `${out.name}.svg`), rolloutChart({ title: out.name, imageBytes: image.bytes, boundS: plan.boundS, hosts: plan.hostsBps.length, done, samples, originPort: places.origin.port }));
-  if (trace && fleet !== undefined) await mergeTraces(fleet, startedMs, join(out.dir, `${out.name}.trace.jsonl`));
+  if (trace && fleet !== undefined) {
+    // The agents write every 300 ms.
+    await delay(400);
+    const summary = summarize(await mergeTraces(fleet, startedMs, join(out.dir, `${out.name}.trace.jsonl`)));
+    if (summary !== undefined) say(`trace: ${JSON.stringify(summary)}`);
+  }
 }
 
 function sum(values: readonly number[]): number {

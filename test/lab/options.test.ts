@@ -1,0 +1,44 @@
+import { expect, test } from 'vitest';
+import { readOptions, UsageError } from './options.ts';
+import { planOf } from './scenarios.ts';
+
+test('rates and sizes are read, the origin follows the hosts unless told otherwise', () => {
+  expect(readOptions(['--hosts', '40', '--rate', '5mbit', '--size', '24MiB'])).toMatchObject({ hosts: 40, rateBps: 5e6, originRateBps: 5e6, trackerRateBps: 5e6, sizeBytes: 25_165_824, scenario: 'crowd' });
+  expect(readOptions(['--origin-rate', '1gbit']).originRateBps).toBe(1e9);
+});
+
+test.each([
+  [['--scenario', 'liars'], /cannot do this one yet/],
+  [['--scenario', 'crowds'], /not known; one of crowd, direct/],
+  [['--rate', '20'], /--rate 20: write it as in 20mbit/],
+  [['--size', '-1MiB'], /--size/],
+  [['--hosts', '0'], /--hosts 0: a number from 1/],
+  [['--trace'], /--out DIR/],
+  [['--speed', '1'], /speed/],
+])('%j is refused with what to change', (args, message) => {
+  expect(() => readOptions(args)).toThrow(UsageError);
+  expect(() => readOptions(args)).toThrow(message);
+});
+
+test('churn judges the survivors, mixed the fast ones; both hold a fifth of the hosts apart', () => {
+  const churn = planOf(readOptions(['--scenario', 'churn', '--kill-tracker']));
+  expect(churn.kills.map(({ what }) => what)).toEqual(['tracker', 2, 7, 12]);
+  expect(churn.judged).toHaveLength(12);
+  const mixed = planOf(readOptions(['--scenario', 'mixed']));
+  expect(mixed.hostsBps.filter((bps) => bps === 4e6)).toHaveLength(3);
+  expect(mixed.judged.every((host) => mixed.hostsBps[host] === 20e6)).toBe(true);
+});
+
+test('an image of many layers has the size that was asked for, with small and large ones', () => {
+  const { layerBytes } = planOf(readOptions(['--scenario', 'many', '--size', '256MiB']));
+  expect(layerBytes).toHaveLength(60);
+  const total = layerBytes.reduce((sum, size) => sum + size, 0);
+  expect(Math.abs(total / 2 ** 28 - 1)).toBeLessThan(0.01);
+  expect(Math.min(...layerBytes)).toBeLessThan(10_000);
+  expect(Math.max(...layerBytes)).toBeLessThanOrEqual(100e6);
+});
+
+test('rolling starts every host once', () => {
+  const { waves } = planOf(readOptions(['--scenario', 'rolling', '--hosts', '7', '--waves', '3']));
+  expect(waves.map((wave) => wave.map(({ host }) => host))).toEqual([[0, 1, 2], [3, 4, 5], [6]]);
+});
