@@ -59,7 +59,8 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   logLevel: { read: (raw) => LOG_LEVELS.find((level) => level === raw), allowed: LOG_LEVELS.join(', '), help: 'least level of the lines on stderr' },
 };
 const NAMES = Object.keys(SETTINGS) as SettingName[];
-const CONFIG_VARIABLE = 'FLOTILLA_TRACKER_CONFIG';
+const PREFIX = 'FLOTILLA_TRACKER_';
+const CONFIG_VARIABLE = `${PREFIX}CONFIG`;
 
 export type Flags = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -103,7 +104,7 @@ export function loadConfig({ flags = {}, env = process.env }: { flags?: Flags; e
 }
 
 export function variableOf(name: SettingName): string {
-  return `FLOTILLA_TRACKER_${name.replace(/([a-z])([A-Z])/g, '$1_$2').toUpperCase()}`;
+  return `${PREFIX}${name.replace(/([a-z])([A-Z])/g, '$1_$2').toUpperCase()}`;
 }
 
 export function flagOf(name: SettingName): string {
@@ -159,11 +160,12 @@ function fromEnvironment(env: Environment): Partial<Record<SettingName, unknown>
 }
 
 function unknownVariables(env: Environment): string[] {
-  const known = [...NAMES.map(variableOf), CONFIG_VARIABLE];
+  const known = [...NAMES.map(variableOf), CONFIG_VARIABLE].map((name) => name.slice(PREFIX.length));
   return Object.keys(env).flatMap((key) => {
-    if (!key.startsWith('FLOTILLA_TRACKER_') || known.includes(key)) return [];
-    const meant = nearest(key, known);
-    return meant === undefined ? [] : [`unknown variable ${key}; did you mean ${meant}?`];
+    const name = key.slice(PREFIX.length);
+    if (!key.startsWith(PREFIX) || known.includes(name)) return [];
+    const meant = nearest(name, known);
+    return meant === undefined ? [] : [`unknown variable ${key}; did you mean ${PREFIX}${meant}?`];
   });
 }
 

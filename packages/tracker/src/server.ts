@@ -48,7 +48,7 @@ export interface Tracker {
 
 export interface TrackerOptions {
   readonly log?: Logger;
-  /** Past this an agent's stream is ended. @default 8 MiB */
+  /** An agent's stream that stays above this is ended. @default 8 MiB */
   readonly maxQueuedBytes?: number;
 }
 

@@ -3,7 +3,8 @@
 //   open -> welcome -> events, pings … -> end: the stream closed, a newer session of the same agent, silence of three
 //                                              heartbeats, a stream that does not drain, a ban, or the tracker stops
 //
-// Bounds: one session per agent; maxQueuedBytes per stream, past which the agent is too slow and has to start anew.
+// Bounds: one session per agent; maxQueuedBytes per stream. What is above that has SLOW_MS to drain (an agent with many downloads
+// is told much at once), HARD_FACTOR times that ends it at once: the agent is too slow and has to start anew.
 // Non-goals: what messages mean (swarms.ts), who may open one (members.ts).
 
 import { randomBytes } from 'node:crypto';
@@ -12,6 +13,8 @@ import { messageMac, type SessionRequest, type TrackerEvent } from '@flotilla/sh
 import { TrackerError } from './errors.ts';
 
 const SILENT_HEARTBEATS = 3;
+const SLOW_MS = 5_000;
+const HARD_FACTOR = 8;
 
 /** Why a session ended. `gone`: the agent's side closed the stream. */
 export type EndReason = 'gone' | 'replaced' | 'silent' | 'slow' | 'banned' | 'stopping';
@@ -36,6 +39,8 @@ export interface Session {
   lastMac: string;
   heardAtMs: number;
   pingedAtMs: number;
+  /** Since when its queue is over the bound. */
+  fullSinceMs: number | undefined;
   /** Lines that go out together at the end of this turn. */
   pending: string;
 }
@@ -89,6 +94,7 @@ export class Sessions {
       lastMac: '',
       heardAtMs: nowMs,
       pingedAtMs: nowMs,
+      fullSinceMs: undefined,
       pending: '',
     };
     this.#byId.set(session.id, session);
@@ -147,7 +153,9 @@ export class Sessions {
   /** Pings, and the end of sessions that are silent or too slow. Every second or so. */
   tick(nowMs: number): void {
     for (const session of this.#byId.values()) {
+      session.fullSinceMs = session.stream.queuedBytes > this.#maxQueuedBytes ? (session.fullSinceMs ?? nowMs) : undefined;
       if (nowMs - session.heardAtMs > SILENT_HEARTBEATS * this.heartbeatMs) this.#end(session, 'silent');
+      else if (session.fullSinceMs !== undefined && nowMs - session.fullSinceMs >= SLOW_MS) this.#end(session, 'slow');
       else if (nowMs - session.pingedAtMs >= this.heartbeatMs) {
         session.pingedAtMs = nowMs;
         this.send(session.peerId, PING);
@@ -171,7 +179,7 @@ export class Sessions {
       session.pending = '';
       if (text === '' || this.#byId.get(session.id) !== session) continue;
       session.stream.write(text);
-      if (session.stream.queuedBytes > this.#maxQueuedBytes) this.#end(session, 'slow');
+      if (session.stream.queuedBytes > this.#maxQueuedBytes * HARD_FACTOR) this.#end(session, 'slow');
     }
   }
 
