@@ -73,6 +73,13 @@ export class Rights {
     await this.#db.del(key(repository, digest));
   }
 
+  /** The origin refuses this repository: nothing that was known in it holds, tags included. */
+  async forgetRepository(repository: Repository): Promise<void> {
+    this.#confirmed.delete(name(repository));
+    const within = { gt: `${name(repository)}\0`, lt: `${name(repository)}\x01` };
+    await Promise.all([this.#db.clear(within), this.#tags.clear(within)]);
+  }
+
   /** What the origin said a tag is; kept for the time when the origin is gone. */
   async resolved(repository: Repository, tag: string, descriptor: Descriptor): Promise<void> {
     await this.confirm(repository, { ...descriptor, kind: 'manifest' });

@@ -2,7 +2,7 @@
 
 import { Bitfield } from '@flotilla/shared/bitfield';
 import { chunkBounds, type BlobKey } from '@flotilla/shared/chunk-map';
-import { toAgentError } from '../errors.ts';
+import { AgentError, toAgentError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Download, type DownloadComponents, type DownloadEvents, type DownloadInit, type DownloadStatus } from './download.ts';
 import type { ByteRange, Holding, Holdings, ServedBlob, Store, StoredBlob } from './ports.ts';
@@ -16,14 +16,17 @@ export interface DownloadsComponents extends Omit<DownloadComponents, 'partial' 
   readonly metrics: Pick<DownloadEvents, 'bytes'> & { stored(bytes: number): void; fallback(kind: string): void };
 }
 
-export type DownloadSettings = Pick<DownloadInit, 'lingerMs' | 'hedgeMs' | 'stallMs' | 'auditMs' | 'windowBytes'>;
+export type DownloadSettings = Pick<DownloadInit, 'lingerMs' | 'hedgeMs' | 'stallMs' | 'auditMs' | 'settleMs' | 'windowBytes'>;
 
-/** The table of downloads. Holds at most one per blob. */
+/** The table of downloads. Holds at most one per blob; one that ends is waited for before the blob is opened anew. */
 export class Downloads implements Holdings {
   readonly #with: DownloadsComponents;
   readonly #settings: DownloadSettings;
   readonly #active = new Map<string, Download>();
-  readonly #opening = new Map<string, Promise<Download>>();
+  readonly #opening = new Map<string, Promise<void>>();
+  /** Downloads that are not closed yet, stored blobs with readers under way included. */
+  readonly #running = new Set<Download>();
+  #closed = false;
 
   constructor(components: DownloadsComponents, settings: DownloadSettings = {}) {
     this.#with = components;
@@ -35,18 +38,20 @@ export class Downloads implements Holdings {
     return { key, open: (range, signal) => this.#open(key, init, range, signal) };
   }
 
-  /** Fetches a whole blob for nobody in particular; returns at once when it is stored. */
+  /** Fetches a whole blob for nobody in particular; returns at once when it is stored. @throws DISK_FULL where it cannot be kept */
   async fetch(key: BlobKey, init: DownloadInit, signal: AbortSignal): Promise<void> {
-    if ((await this.#with.store.find(key.digest)) !== undefined) return;
-    const download = await this.#join(key, init);
-    await download.background(signal);
+    for (;;) {
+      const found = await this.#find(key, init, signal);
+      if (!(found instanceof Download)) return;
+      if (found.open) return found.background(signal);
+    }
   }
 
   async find(key: BlobKey): Promise<Holding | undefined> {
     const active = this.#active.get(name(key));
-    if (active !== undefined) return active;
-    const stored = await this.#with.store.find(key.digest);
-    return stored !== undefined && stored.key.size === key.size ? new StoredHolding(stored) : undefined;
+    if (active?.open) return active;
+    const stored = await this.#stored(key);
+    return stored && new StoredHolding(stored);
   }
 
   status(): DownloadStatus[] {
@@ -54,40 +59,64 @@ export class Downloads implements Holdings {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     await Promise.allSettled(this.#opening.values());
-    await Promise.all([...this.#active.values()].map((download) => download.close()));
+    await Promise.all([...this.#running].map((download) => download.close()));
   }
 
   async #open(key: BlobKey, init: DownloadInit, range: ByteRange, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
-    const stored = await this.#with.store.find(key.digest);
-    if (stored !== undefined) {
+    for (let corrupt = false; ; ) {
+      const found = await this.#find(key, init, signal);
+      if (found instanceof Download) {
+        // It may have ended since it was found.
+        if (found.open) return found.read(range, signal);
+        continue;
+      }
       try {
-        return await this.#readStored(stored, range, signal);
+        return await this.#readStored(found, range, signal);
       } catch (error) {
         // The store has dropped the blob: fetch it again rather than fail the pull.
-        if (toAgentError(error).code !== 'STORE_CORRUPT') throw error;
+        if (corrupt || toAgentError(error).code !== 'STORE_CORRUPT') throw error;
+        corrupt = true;
         this.#with.metrics.fallback('store-corrupt');
         this.#with.log.error({ digest: key.digest, err: error }, 'stored blob could not be read');
       }
     }
-    const download = await this.#join(key, init);
-    return download.read(range, signal);
   }
 
-  async #join(key: BlobKey, init: DownloadInit): Promise<Download> {
+  /** The stored blob, or a download that is open when this is decided. */
+  async #find(key: BlobKey, init: DownloadInit, signal: AbortSignal): Promise<StoredBlob | Download> {
     const id = name(key);
-    const active = this.#active.get(id);
-    if (active?.open) return active;
-    const opening = this.#opening.get(id);
-    if (opening !== undefined) return opening;
-    const started = this.#start(key, init).finally(() => this.#opening.delete(id));
+    for (;;) {
+      signal.throwIfAborted();
+      if (this.#closed) throw new AgentError('DRAINING', 'the agent is stopping');
+      const active = this.#active.get(id);
+      if (active?.open) return active;
+      const stored = await this.#stored(key);
+      if (stored !== undefined) return stored;
+      if (this.#active.get(id)?.open) continue;
+      await (this.#opening.get(id) ?? this.#start(id, key, init));
+    }
+  }
+
+  /** One at a time for each blob. Starts nothing where the blob was finished meanwhile. */
+  #start(id: string, key: BlobKey, init: DownloadInit): Promise<void> {
+    const started = this.#begin(id, key, init).finally(() => this.#opening.delete(id));
     this.#opening.set(id, started);
     return started;
   }
 
-  async #start(key: BlobKey, init: DownloadInit): Promise<Download> {
+  async #begin(id: string, key: BlobKey, init: DownloadInit): Promise<void> {
     const { store, log, metrics } = this.#with;
-    const partial = await store.openPartial(key);
+    await this.#active.get(id)?.close();
+    // The last one may have finished it between the look into the store and now.
+    if ((await this.#stored(key)) !== undefined) return;
+    // Readers under way read on from the finished file: it stays until they have gone.
+    store.pin(key.digest);
+    const partial = await store.openPartial(key).catch((error: unknown) => {
+      store.unpin(key.digest);
+      throw error;
+    });
     const events: DownloadEvents = {
       bytes: (source, bytes) => metrics.bytes(source, bytes),
       fallback: (kind, which) => {
@@ -95,23 +124,26 @@ export class Downloads implements Holdings {
         log.warn({ digest: key.digest, kind, ...which.status().bytes, lastError: which.status().lastError }, 'fallback');
       },
       finished: (which, stored) => {
-        if (stored !== undefined) {
-          // Readers under way read on from the finished file: it stays until they have gone.
-          store.pin(key.digest);
-          this.#forget(which);
-        }
+        // From now on readers are served from the store.
+        if (stored !== undefined) this.#forget(which);
         const { bytes, startedMs } = which.status();
         log.info({ digest: key.digest, size: key.size, ...init.source, ...bytes, ms: this.#with.now() - startedMs, kept: stored !== undefined }, 'blob finished');
       },
-      closed: (which, stored) => {
+      closed: (which) => {
         this.#forget(which);
-        if (stored) store.unpin(key.digest);
+        this.#running.delete(which);
+        store.unpin(key.digest);
       },
     };
     const download = new Download({ ...this.#with, partial, events }, { ...this.#settings, ...init });
-    this.#active.set(name(key), download);
+    this.#active.set(id, download);
+    this.#running.add(download);
     if (!partial.kept) events.fallback('unkept', download);
-    return download;
+  }
+
+  async #stored(key: BlobKey): Promise<StoredBlob | undefined> {
+    const stored = await this.#with.store.find(key.digest);
+    return stored?.key.size === key.size ? stored : undefined;
   }
 
   #forget(download: Download): void {
@@ -119,30 +151,47 @@ export class Downloads implements Holdings {
     if (this.#active.get(id) === download) this.#active.delete(id);
   }
 
-  /** The first slice is read before this resolves, so that a failing disk is found while another source can be taken. */
+  /**
+   * The first slice is read before this resolves, so that a failing disk is found while another source can be taken.
+   * The blob is pinned until the iteration ends or the signal aborts: an iteration that never begins has no end.
+   */
   async #readStored(stored: StoredBlob, range: ByteRange, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
-    const slices = this.#slices(stored, range, signal);
-    const first = await slices.next();
-    return (async function* () {
-      if (first.done !== true) yield first.value;
-      yield* slices;
-    })();
+    const { digest } = stored.key;
+    const { store } = this.#with;
+    let pinned = true;
+    const unpin = (): void => {
+      signal.removeEventListener('abort', unpin);
+      if (pinned) store.unpin(digest);
+      pinned = false;
+    };
+    store.pin(digest);
+    signal.addEventListener('abort', unpin, { once: true });
+    try {
+      signal.throwIfAborted();
+      const first = await this.#readSlice(stored, range, range.start);
+      return this.#slices(stored, range, first, signal, unpin);
+    } catch (error) {
+      unpin();
+      throw error;
+    }
   }
 
-  /** Pinned until the reader has left. */
-  async *#slices(stored: StoredBlob, range: ByteRange, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-    const { digest } = stored.key;
-    this.#with.store.pin(digest);
+  async *#slices(stored: StoredBlob, range: ByteRange, first: Uint8Array, signal: AbortSignal, done: () => void): AsyncGenerator<Uint8Array> {
     try {
-      for (let start = range.start; start < range.end; start += STORED_READ_BYTES) {
+      if (first.length > 0) yield first;
+      for (let start = range.start + first.length; start < range.end; start += STORED_READ_BYTES) {
         signal.throwIfAborted();
-        const bytes = await stored.read({ start, end: Math.min(range.end, start + STORED_READ_BYTES) });
-        this.#with.metrics.stored(bytes.length);
-        yield bytes;
+        yield await this.#readSlice(stored, range, start);
       }
     } finally {
-      this.#with.store.unpin(digest);
+      done();
     }
+  }
+
+  async #readSlice(stored: StoredBlob, range: ByteRange, start: number): Promise<Uint8Array> {
+    const bytes = await stored.read({ start, end: Math.min(range.end, start + STORED_READ_BYTES) });
+    this.#with.metrics.stored(bytes.length);
+    return bytes;
   }
 }
 

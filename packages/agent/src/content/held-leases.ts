@@ -12,6 +12,8 @@ const WANTED_RUNS = 2;
 /** Chunks that may be hashed and written while the socket is read on. */
 const PIPELINE_CHUNKS = 4;
 const PROGRESS_INTERVAL_MS = 250;
+/** A run whose bytes have paused for this long is not waited for when it is taken back. */
+const STALLED_MS = 1000;
 
 interface HeldLease {
   readonly lease: Lease;
@@ -20,8 +22,11 @@ interface HeldLease {
   count: number;
   reading: boolean;
   bytesLeft: number;
-  /** Chunks up to this one were handed on. */
+  /** The chunk that is read next. */
   next: number;
+  /** Chunks that were handed on and are not dealt with yet. */
+  readonly inWork: Set<number>;
+  byteAtMs: number;
   progressAtMs: number;
   progressBytes: number;
 }
@@ -30,7 +35,9 @@ export interface HeldLeasesComponents {
   readonly origin: Origin;
   readonly handle: () => LeaseHandle;
   readonly now: () => number;
-  /** A whole chunk, unverified. Resolves once it was dealt with. */
+  /** Bytes came from the origin. */
+  onBytes(lease: Lease): void;
+  /** A whole chunk, unverified. Resolves once it was dealt with; what it throws ends the run. */
   onChunk(lease: Lease, index: number, bytes: Uint8Array): Promise<void>;
   /** A run failed and was given back. */
   onFailure(error: AgentError): void;
@@ -46,6 +53,7 @@ export class HeldLeases {
   readonly #held = new Map<string, HeldLease>();
   readonly #running = new Set<Promise<void>>();
   #originRate = 0;
+  #stopping = false;
 
   constructor(key: BlobKey, source: Source, components: HeldLeasesComponents) {
     this.#key = key;
@@ -69,23 +77,29 @@ export class HeldLeases {
     return this.#held.size === 0;
   }
 
+  /** Whether the whole blob is being read because the origin has no Range. */
+  get streaming(): boolean {
+    return [...this.#held.values()].some((held) => held.reading && held.lease.mode === 'stream');
+  }
+
   /** Whether this chunk is being or will be read under a lease of this host. */
   covers(index: number): boolean {
     for (const held of this.#held.values()) {
-      if (held.lease.mode === 'audit') continue;
-      if (held.lease.mode === 'stream') return true;
-      if (index >= held.next && index < held.lease.first + held.count) return true;
+      const [first, count] = unfinished(held);
+      if (index >= first && index < first + count) return true;
     }
     return false;
   }
 
   reading(): IndexRange[] {
-    return [...this.#held.values()]
-      .filter((held) => held.lease.mode !== 'audit' && held.lease.first + held.count > held.next)
-      .map((held) => [held.next, held.lease.first + held.count - held.next]);
+    return [...this.#held.values()].map(unfinished).filter(([, count]) => count > 0);
   }
 
   add(lease: Lease): void {
+    if (this.#stopping) {
+      this.#with.handle().release(lease.leaseId, 'unneeded');
+      return;
+    }
     this.#held.set(lease.leaseId, {
       lease,
       abort: new AbortController(),
@@ -93,6 +107,8 @@ export class HeldLeases {
       reading: false,
       bytesLeft: this.#bytes(lease.first, lease.count),
       next: lease.first,
+      inWork: new Set(),
+      byteAtMs: this.#with.now(),
       progressAtMs: this.#with.now(),
       progressBytes: 0,
     });
@@ -104,8 +120,15 @@ export class HeldLeases {
   revoke(leaseId: string, keep: number): void {
     const held = this.#held.get(leaseId);
     if (held === undefined) return;
-    held.count = Math.min(held.count, Math.max(keep, held.next - held.lease.first));
-    if (!held.reading && held.count === 0) this.#end(held, 'unneeded');
+    const count = Math.min(held.count, Math.max(keep, held.next - held.lease.first));
+    if (count === held.count) return;
+    held.bytesLeft -= this.#bytes(held.lease.first + count, held.count - count);
+    held.count = count;
+    if (unread(held) === 0) {
+      if (!held.reading) this.#end(held, 'unneeded');
+      // A chunk that is coming in is read to its end; one that stalls would keep the spare waiting.
+      else if (this.#with.now() - held.byteAtMs >= STALLED_MS) held.abort.abort(new Error('lease revoked'));
+    }
     this.#with.onChange();
   }
 
@@ -115,15 +138,18 @@ export class HeldLeases {
   }
 
   /** Stops everything at once and gives it back. */
-  async close(reason: ReleaseReason): Promise<void> {
+  async stop(): Promise<void> {
+    this.#stopping = true;
     for (const held of this.#held.values()) {
       held.abort.abort(new Error('lease given back'));
-      if (!held.reading) this.#end(held, reason);
+      if (!held.reading) this.#end(held, 'unneeded');
     }
     await Promise.all(this.#running);
+    this.#stopping = false;
   }
 
   #startNext(): void {
+    if (this.#stopping) return;
     for (const held of this.#held.values()) {
       if (held.reading || (isRun(held.lease) && this.#busy())) continue;
       held.reading = true;
@@ -143,29 +169,45 @@ export class HeldLeases {
 
   async #read(held: HeldLease): Promise<void> {
     const { lease, abort } = held;
-    const inWork: Promise<void>[] = [];
     const startedMs = this.#with.now();
     let bytes = 0;
+    const inWork: Promise<void>[] = [];
+    let failure: { readonly error: unknown } | undefined;
+    const handOn = async (index: number, chunk: Uint8Array): Promise<void> => {
+      held.inWork.add(index);
+      try {
+        await this.#with.onChunk(lease, index, chunk);
+      } catch (error) {
+        // Told by the loop below, which may be waiting for the socket now.
+        failure ??= { error };
+      } finally {
+        held.inWork.delete(index);
+      }
+    };
     try {
       if (lease.mode !== 'audit') this.#skipHeld(held);
-      if (held.count > held.next - lease.first) {
-        const run = { first: held.next, count: held.count - (held.next - lease.first), whole: lease.mode === 'stream' };
+      if (unread(held) > 0) {
+        const run = { first: held.next, count: unread(held), whole: lease.mode === 'stream' };
+        const end = held.next + run.count;
         const onBytes = (n: number): void => {
           bytes += n;
           this.#progress(held, n);
         };
         for await (const chunk of readOriginRun(this.#with.origin, this.#source, this.#key, run, onBytes, abort.signal)) {
           held.next = Math.max(held.next, chunk.index + 1);
-          inWork.push(this.#with.onChunk(lease, chunk.index, chunk.bytes));
+          inWork.push(handOn(chunk.index, chunk.bytes));
           if (inWork.length >= PIPELINE_CHUNKS) await inWork.shift();
-          if (lease.mode !== 'stream' && held.next >= lease.first + held.count) break;
+          if (failure !== undefined) throw failure.error;
+          // Left early only where it was cut: an answer that is read to its end leaves the connection usable.
+          if (held.next < end && unread(held) === 0) break;
         }
       }
       await Promise.all(inWork);
+      if (failure !== undefined) throw failure.error;
       this.#measure(bytes, this.#with.now() - startedMs);
       this.#end(held, 'unneeded');
     } catch (error) {
-      await Promise.allSettled(inWork);
+      await Promise.all(inWork);
       this.#fail(held, error);
     }
   }
@@ -185,14 +227,16 @@ export class HeldLeases {
   }
 
   #skipHeld(held: HeldLease): void {
-    while (held.next < held.lease.first + held.count && this.#with.has(held.next)) held.next++;
-    held.bytesLeft = this.#bytes(held.next, held.lease.first + held.count - held.next);
+    while (unread(held) > 0 && this.#with.has(held.next)) held.next++;
+    held.bytesLeft = this.#bytes(held.next, unread(held));
   }
 
   #progress(held: HeldLease, bytes: number): void {
+    this.#with.onBytes(held.lease);
     held.bytesLeft -= bytes;
     held.progressBytes += bytes;
     const now = this.#with.now();
+    held.byteAtMs = now;
     if (now - held.progressAtMs >= PROGRESS_INTERVAL_MS) {
       held.progressAtMs = now;
       this.#with.handle().progress(held.lease.leaseId, held.progressBytes);
@@ -217,6 +261,17 @@ export class HeldLeases {
     if (count <= 0) return 0;
     return chunkBounds(this.#key.size, first + count - 1).end - chunkBounds(this.#key.size, first).start;
   }
+}
+
+function unread({ lease, count, next }: HeldLease): number {
+  return Math.max(0, lease.first + count - next);
+}
+
+/** What of the lease is not here yet, as one range. What an audit reads is not kept. */
+function unfinished(held: HeldLease): IndexRange {
+  if (held.lease.mode === 'audit') return [held.lease.first, 0];
+  const first = Math.min(held.next, ...held.inWork);
+  return [first, held.next + unread(held) - first];
 }
 
 function isRun(lease: Lease): boolean {

@@ -60,11 +60,16 @@ export class Images implements Content {
       key: served.key,
       open: async (range, readSignal) => {
         const closed = this.#with.prefetch.opened(digest);
-        readSignal.addEventListener('abort', closed, { once: true });
-        try {
-          return whenDone(await served.open(range, readSignal), closed);
-        } catch (error) {
+        const done = (): void => {
+          readSignal.removeEventListener('abort', done);
           closed();
+        };
+        // Also where nobody ever iterates.
+        readSignal.addEventListener('abort', done, { once: true });
+        try {
+          return whenDone(await served.open(range, readSignal), done);
+        } catch (error) {
+          done();
           throw error;
         }
       },
@@ -75,12 +80,15 @@ export class Images implements Content {
     const { origin, rights } = this.#with;
     try {
       const descriptor = await origin.resolve(repository, tag, accept.length > 0 ? accept : ACCEPT_ANY, signal);
-      await rights.resolved(repository, tag, descriptor);
+      this.#downSinceMs.delete(repository.origin);
+      await this.#note(rights.resolved(repository, tag, descriptor));
       return { descriptor, stale: false };
     } catch (error) {
       const failure = toAgentError(error);
-      if (failure.code === 'MANIFEST_UNKNOWN') await rights.forgetTag(repository, tag);
+      if (failure.code === 'MANIFEST_UNKNOWN') await this.#note(rights.forgetTag(repository, tag));
+      if (isDenied(failure)) await this.#note(rights.forgetRepository(repository));
       if (!isDown(failure)) throw failure;
+      this.#downSinceMs.set(repository.origin, this.#with.now());
       const last = await rights.lastResolution(repository, tag);
       if (last === undefined) throw failure;
       this.#with.fallback('stale-tag');
@@ -98,11 +106,12 @@ export class Images implements Content {
     try {
       const fact = await this.#ask(repository, digest, kind, signal);
       this.#downSinceMs.delete(repository.origin);
-      await rights.confirm(repository, fact);
+      await this.#note(rights.confirm(repository, fact));
       return fact;
     } catch (error) {
       const failure = toAgentError(error);
-      if (failure.code === 'BLOB_UNKNOWN' || failure.code === 'MANIFEST_UNKNOWN') await rights.forget(repository, digest);
+      if (failure.code === 'BLOB_UNKNOWN' || failure.code === 'MANIFEST_UNKNOWN') await this.#note(rights.forget(repository, digest));
+      if (isDenied(failure)) await this.#note(rights.forgetRepository(repository));
       if (!isDown(failure)) throw failure;
       this.#downSinceMs.set(repository.origin, this.#with.now());
       this.#with.fallback('origin-down');
@@ -138,9 +147,14 @@ export class Images implements Content {
     for await (const part of await served.open({ start: 0, end: size }, signal)) parts.push(part);
     const bytes = Buffer.concat(parts);
     const { references } = parseManifest(bytes, mediaType);
-    await this.#with.rights.imply(repository, references);
+    await this.#note(this.#with.rights.imply(repository, references));
     this.#with.prefetch.remember(repository, digest, references);
     return bytes;
+  }
+
+  /** A disk that takes no notes is no reason to fail the pull: the origin is asked again the next time. */
+  async #note(noted: Promise<void>): Promise<void> {
+    await noted.catch((error: unknown) => this.#with.log.warn({ err: error }, 'what the origin said could not be kept'));
   }
 
   #isDown({ origin }: Repository): boolean {
@@ -157,6 +171,11 @@ export function downloadInit({ origin, repository }: Repository, { kind, mediaTy
 /** Whether the origin gave no answer, rather than one that we do not like. */
 function isDown(error: AgentError): boolean {
   return error.row.fault === 'origin' && error.row.retryable && error.code !== 'ORIGIN_LENGTH' && error.code !== 'DIGEST_MISMATCH';
+}
+
+/** The origin no longer shows this repository to this host: what was known in it may not be served, now or while it is down. */
+function isDenied(error: AgentError): boolean {
+  return error.code === 'ORIGIN_DENIED' || error.code === 'ORIGIN_UNAUTHORIZED';
 }
 
 async function* whenDone(source: AsyncIterable<Uint8Array>, done: () => void): AsyncGenerator<Uint8Array> {

@@ -1,6 +1,8 @@
 // Reads one run of chunks from the origin and cuts the stream into whole chunks.
+//
+// Invariant: a run that ends without an error gave all its chunks, each from its own place in the blob.
 
-import { chunkBounds, type BlobKey, type ByteRange } from '@flotilla/shared/chunk-map';
+import { chunkBounds, chunkSize, type BlobKey, type ByteRange } from '@flotilla/shared/chunk-map';
 import { AgentError } from '../errors.ts';
 import type { Origin, Source } from './ports.ts';
 
@@ -20,7 +22,7 @@ export interface OriginChunk {
 
 /**
  * Yields chunks `first .. first+count-1`, in order, from one Range request.
- * @param whole accept an answer without Range: then every chunk of the blob is yielded, from 0 on
+ * @param whole the blob is asked for without Range: then every chunk of it is yielded, from 0 on
  * @param onBytes told of every piece as it arrives, for progress
  * @throws NoRangesError, AgentError
  */
@@ -32,59 +34,64 @@ export async function* readOriginRun(
   onBytes: (bytes: number) => void,
   signal: AbortSignal,
 ): AsyncGenerator<OriginChunk> {
-  const range: ByteRange = { start: chunkBounds(key.size, first).start, end: chunkBounds(key.size, first + count - 1).end };
-  const all = range.start === 0 && range.end === key.size;
-  const answer = await origin.read(source, key.digest, all || whole ? undefined : range, signal);
-  if (answer.size !== undefined && answer.size !== key.size) {
-    answer.cancel();
-    throw new AgentError('ORIGIN_LENGTH', `the origin has ${answer.size} bytes where ${key.size} were said`, { detail: { digest: key.digest } });
-  }
-  if (!answer.ranged && !all && !whole) {
-    answer.cancel();
-    throw new NoRangesError();
-  }
-  const cutter = new ChunkCutter(key, answer.ranged ? first : 0);
+  const run: ByteRange = { start: chunkBounds(key.size, first).start, end: chunkBounds(key.size, first + count - 1).end };
+  const all: ByteRange = { start: 0, end: key.size };
+  const range = whole || (run.start === all.start && run.end === all.end) ? all : run;
+  const answer = await origin.read(source, key.digest, range === all ? undefined : range, signal);
   try {
+    if (answer.size !== undefined && answer.size !== key.size) throw wrongLength(key, `the origin has ${answer.size} bytes where ${key.size} were said`);
+    if (!answer.ranged && range !== all) throw new NoRangesError();
+    if (answer.start !== range.start) throw wrongLength(key, `the origin sent bytes from ${answer.start} where ${range.start} was asked for`);
+    const cutter = new ChunkCutter(key, range);
     for await (const piece of answer.body) {
       onBytes(piece.length);
       yield* cutter.push(piece);
     }
+    if (!cutter.atEnd) throw wrongLength(key, 'the origin sent fewer bytes than were asked for');
   } finally {
     answer.cancel();
   }
-  if (!cutter.atChunkEnd) throw new AgentError('ORIGIN_LENGTH', 'the origin ended in the middle of a chunk', { detail: { digest: key.digest } });
 }
 
 /** Fills chunk buffers of exact size from pieces of any size. */
 class ChunkCutter {
   readonly #key: BlobKey;
+  readonly #end: number;
   #index: number;
   #buffer: Uint8Array | undefined;
   #filled = 0;
 
-  constructor(key: BlobKey, first: number) {
+  /** @param range whole chunks */
+  constructor(key: BlobKey, range: ByteRange) {
     this.#key = key;
-    this.#index = first;
+    this.#end = range.end;
+    this.#index = range.start / chunkSize(key.size);
   }
 
-  get atChunkEnd(): boolean {
-    return this.#filled === 0;
+  /** Whether every byte of the range has come. */
+  get atEnd(): boolean {
+    return this.#filled === 0 && chunkBounds(this.#key.size, this.#index).start >= this.#end;
   }
 
   *push(piece: Uint8Array): Generator<OriginChunk> {
     for (let at = 0; at < piece.length; ) {
+      if (this.atEnd) throw wrongLength(this.#key, 'the origin sent more bytes than were asked for');
       const { start, end } = chunkBounds(this.#key.size, this.#index);
-      if (end <= start) throw new AgentError('ORIGIN_LENGTH', 'the origin sent more bytes than the blob has', { detail: { digest: this.#key.digest } });
       this.#buffer ??= Buffer.allocUnsafeSlow(end - start);
       const used = Math.min(piece.length - at, end - start - this.#filled);
       this.#buffer.set(piece.subarray(at, at + used), this.#filled);
       this.#filled += used;
       at += used;
       if (this.#filled === end - start) {
-        yield { index: this.#index++, bytes: this.#buffer };
+        const bytes = this.#buffer;
         this.#buffer = undefined;
         this.#filled = 0;
+        yield { index: this.#index++, bytes };
       }
     }
   }
+}
+
+function wrongLength(key: BlobKey, message: string): AgentError {
+  return new AgentError('ORIGIN_LENGTH', message, { detail: { digest: key.digest, size: key.size } });
 }

@@ -70,7 +70,7 @@ export interface PartialBlob {
   write(index: number, digest: Uint8Array, bytes: Uint8Array): Promise<void>;
   /** The whole chunk, from memory where it is recent. @throws STORE_CORRUPT, after which the chunk is in `have` no more */
   read(index: number): Promise<Uint8Array>;
-  /** Forgets chunks: found wrong, or (kept: false) passed by all readers. */
+  /** Forgets chunks: found wrong, or (kept: false) passed by all readers. When this has been called `have` is without them. */
   drop(ranges: readonly IndexRange[]): Promise<void>;
   /** Where the bytes lie, for hashing the whole off the main thread; undefined while in memory only. */
   readonly path: string | undefined;

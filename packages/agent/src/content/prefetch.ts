@@ -27,12 +27,14 @@ interface Image {
 }
 
 export class Prefetch {
+  readonly #enabled: boolean;
   readonly #fetch: Fetch;
   readonly #onError: (error: unknown, reference: ManifestReference) => void;
   readonly #images = new Map<Digest, Image>();
   readonly #byBlob = new Map<Digest, Image>();
 
-  constructor(fetch: Fetch, onError: (error: unknown, reference: ManifestReference) => void) {
+  constructor(fetch: Fetch, onError: (error: unknown, reference: ManifestReference) => void, { enabled = true } = {}) {
+    this.#enabled = enabled;
     this.#fetch = fetch;
     this.#onError = onError;
   }
@@ -40,7 +42,7 @@ export class Prefetch {
   /** A manifest was handed to a client: its blobs belong together. */
   remember(repository: Repository, manifest: Digest, references: readonly ManifestReference[]): void {
     const blobs = references.filter((reference) => reference.kind === 'blob' && !isForeign(reference));
-    if (blobs.length <= CLIENT_PARALLEL || this.#images.has(manifest)) return;
+    if (!this.#enabled || blobs.length <= CLIENT_PARALLEL || this.#images.has(manifest)) return;
     const image: Image = { repository, blobs, asked: new Set(), readers: 0, abort: undefined, abandon: undefined };
     this.#images.set(manifest, image);
     for (const blob of blobs) this.#byBlob.set(blob.digest, image);
@@ -100,6 +102,8 @@ export class Prefetch {
     const image = this.#images.get(manifest);
     if (image === undefined) return;
     this.#images.delete(manifest);
+    clearTimeout(image.abandon);
+    this.#stop(image);
     for (const blob of image.blobs) if (this.#byBlob.get(blob.digest) === image) this.#byBlob.delete(blob.digest);
   }
 }

@@ -6,16 +6,21 @@ import { digestAlgorithm, digestHex } from '@flotilla/shared/digest';
 
 export interface Vouch {
   readonly digest: Uint8Array;
-  /** peer id; undefined: the blob's own digest says it */
+  /** peer id; undefined: no peer, but the blob's own digest or this host's reading at the origin */
   readonly by: string | undefined;
+  /** Follows from the blob's digest: what differs is wrong, whoever says so. */
+  readonly certain: boolean;
 }
 
 export class Vouching {
   /** A blob of one chunk needs nobody's word: its digest is the chunk's. */
   readonly #certain: Uint8Array | undefined;
   readonly #vouched = new Map<number, Vouch>();
+  /** Chunks that were hashed with the whole, given out, and are here no more. */
+  readonly #passed = new Map<number, Uint8Array>();
   readonly #givenBy = new Map<number, string>();
   readonly #selfRead: Bitfield;
+  #proven = false;
 
   constructor(key: BlobKey) {
     const chunks = chunkCount(key.size);
@@ -25,12 +30,15 @@ export class Vouching {
 
   /** What chunk `index` should be, if anybody has said so. */
   expected(index: number): Vouch | undefined {
-    if (this.#certain !== undefined) return { digest: this.#certain, by: undefined };
+    if (this.#certain !== undefined) return { digest: this.#certain, by: undefined, certain: true };
+    const passed = this.#passed.get(index);
+    // Readers have bytes of it, and the hash of the whole: a chunk that comes again has to be the same.
+    if (passed !== undefined) return { digest: passed, by: this.#givenBy.get(index), certain: this.#proven };
     return this.#vouched.get(index);
   }
 
   vouch(index: number, digest: Uint8Array, by: string): void {
-    this.#vouched.set(index, { digest, by });
+    this.#vouched.set(index, { digest, by, certain: false });
   }
 
   readHere(index: number): void {
@@ -40,6 +48,26 @@ export class Vouching {
 
   given(index: number, peerId: string): void {
     this.#givenBy.set(index, peerId);
+    this.#selfRead.clear(index);
+  }
+
+  /** The chunk leaves memory; the hash of the whole and readers have had it. */
+  pass(index: number, digest: Uint8Array): void {
+    this.#passed.set(index, digest);
+  }
+
+  passed(index: number): Uint8Array | undefined {
+    return this.#passed.get(index);
+  }
+
+  /** The hash of the whole starts again: what comes is not bound to what came before. */
+  forgetPassed(): void {
+    this.#passed.clear();
+  }
+
+  /** The whole was verified, and with it every chunk that was hashed. */
+  prove(): void {
+    this.#proven = true;
   }
 
   /** True for chunks that this host itself read at the origin: nobody else has to be believed. */
@@ -53,6 +81,7 @@ export class Vouching {
 
   forget(index: number): void {
     this.#vouched.delete(index);
+    this.#passed.delete(index);
     this.#givenBy.delete(index);
     this.#selfRead.clear(index);
   }

@@ -1,4 +1,7 @@
 // Follows a download with the hash of the whole blob: chunk after chunk, as soon as the next one is here.
+//
+// Chunks may be forgotten at any moment, also while they are being hashed or while the result is awaited; what was hashed
+// before that belongs to an earlier generation and counts for nothing.
 
 import { chunkBounds, chunkCount } from '@flotilla/shared/chunk-map';
 import type { BlobHasher } from './verification.ts';
@@ -10,21 +13,30 @@ const MAX_STEP_BYTES = 16 * 1024 * 1024;
 export class WholeHash {
   readonly #partial: PartialBlob;
   readonly #hasher: BlobHasher;
+  readonly #readChunk: (index: number) => Promise<Uint8Array>;
   readonly #chunks: number;
   /** All chunks before this one were fed. */
   #next = 0;
+  #fed = 0;
   #running: Promise<void> | undefined;
   #generation = 0;
+  #closed = false;
 
-  constructor(partial: PartialBlob, hasher: BlobHasher) {
+  constructor(partial: PartialBlob, hasher: BlobHasher, readChunk: (index: number) => Promise<Uint8Array>) {
     this.#partial = partial;
     this.#hasher = hasher;
+    this.#readChunk = readChunk;
     this.#chunks = chunkCount(partial.key.size);
   }
 
   /** Chunks before this one have been hashed and may leave memory. */
   get next(): number {
     return this.#next;
+  }
+
+  /** Chunks before this one have been hashed or are being hashed. */
+  get fed(): number {
+    return this.#fed;
   }
 
   get atEnd(): boolean {
@@ -39,37 +51,59 @@ export class WholeHash {
     return this.#running;
   }
 
-  /** Chunks were found wrong: what was hashed from `index` on does not count. The hash starts again where it was passed. */
-  forget(index: number): void {
-    if (index >= this.#next && this.#running === undefined) return;
+  /** Chunk `index` was dropped. @returns whether it had been hashed, so that the hash starts again from the first chunk */
+  forget(index: number): boolean {
+    if (index >= this.#fed) return false;
     this.#generation++;
     this.#next = 0;
+    this.#fed = 0;
     this.#hasher.reset();
+    return true;
   }
 
-  /** Call at the end only; once. */
-  matches(): Promise<boolean> {
-    return this.#hasher.matches();
+  /** Whether the whole has the blob's digest; undefined: chunks were forgotten meanwhile. Call at the end only; once. */
+  async matches(): Promise<boolean | undefined> {
+    const generation = this.#generation;
+    const right = await this.#hasher.matches();
+    return generation === this.#generation ? right : undefined;
   }
 
   close(): void {
+    this.#closed = true;
     this.#hasher.close();
   }
 
   async #feed(): Promise<void> {
-    while (!this.atEnd && this.#partial.have.has(this.#next)) {
+    while (!this.#closed && !this.atEnd && this.#partial.have.has(this.#next)) {
       const generation = this.#generation;
-      const { size } = this.#partial.key;
-      let end = this.#next + 1;
-      const { start } = chunkBounds(size, this.#next);
       const { path } = this.#partial;
-      if (path === undefined) {
-        await this.#hasher.feed({ bytes: await this.#partial.read(this.#next) });
-      } else {
-        while (end < this.#chunks && this.#partial.have.has(end) && chunkBounds(size, end).end - start <= MAX_STEP_BYTES) end++;
-        await this.#hasher.feed({ path, start, end: chunkBounds(size, end - 1).end });
-      }
-      if (generation === this.#generation) this.#next = end;
+      if (path === undefined) await this.#feedChunk(generation);
+      else await this.#feedFile(path);
+      if (generation === this.#generation) this.#next = this.#fed;
     }
+  }
+
+  async #feedFile(path: string): Promise<void> {
+    const { key, have } = this.#partial;
+    const { start } = chunkBounds(key.size, this.#next);
+    let end = this.#next + 1;
+    while (end < this.#chunks && have.has(end) && chunkBounds(key.size, end).end - start <= MAX_STEP_BYTES) end++;
+    this.#fed = end;
+    await this.#hasher.feed({ path, start, end: chunkBounds(key.size, end - 1).end });
+  }
+
+  async #feedChunk(generation: number): Promise<void> {
+    const index = this.#next;
+    this.#fed = index + 1;
+    let bytes: Uint8Array;
+    try {
+      bytes = await this.#readChunk(index);
+    } catch (error) {
+      this.#fed = this.#next;
+      // Dropped, or lost on disk, before it could be read: it comes again.
+      if (!this.#closed && this.#partial.have.has(index)) throw error;
+      return;
+    }
+    if (generation === this.#generation && !this.#closed) await this.#hasher.feed({ bytes });
   }
 }

@@ -1,0 +1,81 @@
+// A Download with all its ports in memory, for tests.
+
+import { afterAll } from 'vitest';
+import { Download, type DownloadFallback, type DownloadInit } from './download.ts';
+import type { ByteRange, StoredBlob } from './ports.ts';
+import { Events, TestClock, TestCoordinator, TestOrigin, TestPartial, TestSwarm, type TestBlob, type TestLeaseHandle, type TestSwarmHandle } from './test-ports.ts';
+import { HashPool } from './verification.ts';
+
+type DownloadEvent =
+  | { readonly type: 'fallback'; readonly kind: DownloadFallback }
+  | { readonly type: 'finished'; readonly stored: StoredBlob | undefined }
+  | { readonly type: 'closed' };
+
+export interface Bench {
+  readonly blob: TestBlob;
+  readonly download: Download;
+  readonly origin: TestOrigin;
+  readonly swarm: TestSwarm;
+  readonly peers: TestSwarmHandle;
+  readonly tracker: TestLeaseHandle;
+  readonly coordinator: TestCoordinator;
+  readonly partial: TestPartial;
+  readonly clock: TestClock;
+  readonly events: Events<DownloadEvent>;
+  /** A reader of the whole blob, or of a range. */
+  readonly read: (range?: ByteRange, signal?: AbortSignal) => Promise<AsyncIterable<Uint8Array>>;
+  readonly fallbacks: () => DownloadFallback[];
+}
+
+let pool: HashPool | undefined;
+afterAll(async () => {
+  await pool?.close();
+  pool = undefined;
+});
+
+export function hashPool(): HashPool {
+  pool ??= new HashPool();
+  return pool;
+}
+
+export function bench(
+  blob: TestBlob,
+  { partial = new TestPartial(blob.key), coordinator = new TestCoordinator(), origin = new TestOrigin(), ...init }: Partial<DownloadInit> & { partial?: TestPartial; coordinator?: TestCoordinator; origin?: TestOrigin } = {},
+): Bench {
+  origin.add(blob);
+  const swarm = new TestSwarm();
+  const clock = new TestClock();
+  const events = new Events<DownloadEvent>();
+  const download = new Download(
+    {
+      partial,
+      origin,
+      swarm,
+      coordinator,
+      hashes: hashPool(),
+      now: clock.now,
+      every: clock.every,
+      events: {
+        bytes: () => {},
+        fallback: (kind) => events.push({ type: 'fallback', kind }),
+        finished: (_, stored) => events.push({ type: 'finished', stored }),
+        closed: () => events.push({ type: 'closed' }),
+      },
+    },
+    { source: { origin: 'docker.io', repository: 'library/nginx', kind: 'blob' }, canRead: true, ...init },
+  );
+  return {
+    blob,
+    download,
+    origin,
+    swarm,
+    peers: swarm.handle,
+    tracker: coordinator.handle,
+    coordinator,
+    partial,
+    clock,
+    events,
+    read: (range = { start: 0, end: blob.key.size }, signal = new AbortController().signal) => download.read(range, signal),
+    fallbacks: () => events.all.flatMap((event) => (event.type === 'fallback' ? [event.kind] : [])),
+  };
+}
