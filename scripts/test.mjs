@@ -2,7 +2,7 @@
 // programs and namespaces (test/**/*.real.test.ts); `--only-real` runs those alone. Other arguments go to vitest.
 //
 // Invariant: the last line printed is `N passed, N failed`, with `, N skipped` where tests were skipped; the reason of each is printed
-// above it. The exit code is 0 only when tests ran and none failed.
+// above it. The exit code is 0 only when tests were found and none failed.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -91,7 +91,8 @@ function report(outcomes) {
   const skipped = outcomes.flatMap((outcome) => outcome.skipped);
   process.stdout.write('\n');
   for (const name of skipped) process.stdout.write(`skipped: ${name}\n`);
-  if (passed + failed === 0) process.stdout.write('No test ran: check the arguments.\n');
+  const found = passed + failed + skipped.length;
+  if (found === 0) process.stdout.write('No test was found: check the arguments.\n');
   process.stdout.write(`${passed} passed, ${failed} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}\n`);
-  return passed > 0 && failed === 0 ? 0 : 1;
+  return found > 0 && failed === 0 ? 0 : 1;
 }
