@@ -25,6 +25,8 @@ describe('with a tracker', () => {
     const retry = b.read();
     b.download.invalid([[2, 1]]);
     expect(b.tracker.of('lost')).toEqual([{ type: 'lost', ranges: [[2, 1]] }]);
+    expect(await b.peers.deliver('honest', 2, b.blob.chunk(2)), 'nobody but its sender vouches for it').toBe('duplicate');
+    b.download.vouched(2, [b.blob.chunkDigest(2)], 'auditor');
     expect(await b.peers.deliver('honest', 2, b.blob.chunk(2))).toBe('kept');
     expect(await collect(await retry)).toEqual(b.blob.bytes);
   });
@@ -38,11 +40,13 @@ describe('with a tracker', () => {
       return reader;
     });
     b.download.invalid([[1, 1]]);
+    b.download.vouched(1, [b.blob.chunkDigest(1)], 'auditor');
     await b.peers.deliver('honest', 1, b.blob.chunk(1));
     // The liar's chunk was not among those that were dropped: the whole is wrong again, and the retry has seen nothing of it.
     await b.tracker.events.when((event) => event.type === 'mismatch', b.tracker.events.all.findIndex((event) => event.type === 'mismatch') + 1);
     expect(started).toBe(false);
     b.download.invalid([[2, 1]]);
+    b.download.vouched(2, [b.blob.chunkDigest(2)], 'auditor');
     await b.peers.deliver('honest', 2, b.blob.chunk(2));
     expect(await collect(await retry)).toEqual(b.blob.bytes);
   });
@@ -52,6 +56,8 @@ describe('with a tracker', () => {
     await broken(b, 3);
     const range = b.read({ start: 0, end: CHUNK });
     b.download.invalid([[3, 1]]);
+    expect(b.download.wants(3)).toBe(false);
+    b.download.vouched(3, [b.blob.chunkDigest(3)], 'auditor');
     expect(b.download.wants(3)).toBe(true);
     b.clock.advance(5000);
     expect(b.tracker.of('hedge')).toEqual([{ type: 'hedge', index: 3 }]);
