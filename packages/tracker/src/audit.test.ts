@@ -18,6 +18,13 @@ function read(fleet: TestFleet, reader: string, honest: boolean): Grant {
   return grant;
 }
 
+/** `reader` reads the first chunk of the hedge that it was given last, and gives back the rest. */
+function readHedged(fleet: TestFleet, reader: string, digest = trueDigest): void {
+  const hedge = fleet.grants(reader, 'hedge').at(-1)!;
+  fleet.done(reader, { ...hedge, count: 1 }, digest);
+  fleet.say(reader, { type: 'release', leaseId: hedge.leaseId, reason: 'unneeded' });
+}
+
 /** Everybody answers the audits that it was given since, with the truth. */
 function answerAudits(fleet: TestFleet, answered: Set<string>, liar?: string): number {
   let count = 0;
@@ -48,7 +55,7 @@ describe('two digests for one index', () => {
     expect(fleet.told('victim', 'digests')).toMatchObject([{ first: 0, by: 'liar' }]);
     // The victim read chunk 1 itself, by hedge, and found something else.
     fleet.say('victim', { type: 'hedge', blob, index: 1 });
-    fleet.done('victim', fleet.grants('victim', 'hedge')[0]!);
+    readHedged(fleet, 'victim');
     expect(fleet.grants('third', 'audit')).toMatchObject([{ first: 1, count: 1 }]);
     fleet.say('liar', need(blob, 2));
     fleet.forget();
@@ -81,7 +88,7 @@ describe('two digests for one index', () => {
     read(fleet, 'liar', false);
     fleet.reader('victim', blob, { runs: 0 });
     fleet.say('victim', { type: 'hedge', blob, index: 1 });
-    fleet.done('victim', fleet.grants('victim', 'hedge')[0]!);
+    readHedged(fleet, 'victim');
     expect(fleet.grants('victim', 'audit')).toHaveLength(1);
     answerAudits(fleet, new Set());
     expect(fleet.swarms.trusted('liar')).toBe(false);
@@ -101,7 +108,7 @@ describe('two digests for one index', () => {
     for (const blob of blobs) {
       expect(fleet.quarantined).toEqual([]);
       fleet.say('victim', { type: 'hedge', blob, index: 0 });
-      fleet.done('victim', fleet.grants('victim', 'hedge').at(-1)!);
+      readHedged(fleet, 'victim');
       answerAudits(fleet, answered);
     }
     expect(fleet.quarantined).toEqual([{ peer: 'liar', reason: 'vouched for wrong chunks of two blobs' }]);
@@ -150,7 +157,7 @@ describe('two digests for one index', () => {
     const blob = blobOf(8);
     lieOnce(fleet, blob);
     fleet.say('victim', { type: 'hedge', blob, index: 1 });
-    fleet.done('victim', fleet.grants('victim', 'hedge')[0]!, (index) => falseDigest(index, 'victim'));
+    readHedged(fleet, 'victim', (index) => falseDigest(index, 'victim'));
     answerAudits(fleet, new Set());
     expect(fleet.blamed).toEqual([]);
     expect(fleet.told('victim', 'invalid')).toMatchObject([{ ranges: [[1, 1]] }]);
@@ -162,7 +169,7 @@ describe('two digests for one index', () => {
     lieOnce(fleet, blob);
     fleet.reader('fourth', blob, { runs: 0 });
     fleet.say('victim', { type: 'hedge', blob, index: 1 });
-    fleet.done('victim', fleet.grants('victim', 'hedge')[0]!);
+    readHedged(fleet, 'victim');
     const first = ['third', 'fourth'].find((peer) => fleet.grants(peer, 'audit').length > 0)!;
     const second = first === 'third' ? 'fourth' : 'third';
     fleet.say(first, { type: 'release', leaseId: fleet.grants(first, 'audit')[0]!.leaseId, reason: 'failed' });
@@ -292,7 +299,46 @@ describe('the whole is wrong', () => {
   });
 });
 
+describe('chunks that nobody vouches for', () => {
+  test('are read again by the reporter of a mismatch; the claims of those who hold them count no more', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(8);
+    fleet.join('seed', 'other');
+    for (const peer of ['seed', 'other']) fleet.say(peer, { type: 'inventory', seeds: [blob], complete: true });
+    fleet.reader('victim', blob, { have: [[0, 8]] });
+    fleet.say('victim', { type: 'mismatch', blob });
+    expect(fleet.told('victim', 'invalid')).toMatchObject([{ ranges: [[0, 8]] }]);
+    expect(fleet.badBlobs).toEqual([]);
+    fleet.say('victim', need(blob, 2));
+    expect(chunksOf(fleet.grants('victim'))).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  test('a second reader in doubt is not asked to read what it says it holds', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(8);
+    fleet.reader('doubted', blob, { have: [[0, 4]], runs: 0 });
+    fleet.reader('victim', blob, { have: [[0, 8]], runs: 0 });
+    fleet.say('victim', { type: 'mismatch', blob }, { type: 'leave', blob, kept: false });
+    fleet.say('doubted', need(blob, 2));
+    fleet.pass(1000);
+    expect(chunksOf(fleet.grants('doubted'))).toEqual([4, 5, 6, 7]);
+  });
+});
+
 describe('accusations', () => {
+  test('one is enough to do without what only the accused claims to hold', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    fleet.join('bad');
+    fleet.say('bad', { type: 'inventory', seeds: [blob], complete: true });
+    fleet.reader('a', blob);
+    fleet.pass(500);
+    expect(fleet.grants('a')).toEqual([]);
+    fleet.say('a', { type: 'accuse', blob, index: 0, peer: 'bad' });
+    expect(chunksOf(fleet.grants('a'))).toEqual([0, 1, 2, 3]);
+    expect(fleet.quarantined).toEqual([]);
+  });
+
   test('two independent members are enough, one is not, however often it says so', () => {
     const fleet = new TestFleet();
     const blob = blobOf(4);
@@ -311,7 +357,7 @@ describe('a member that is not trusted', () => {
     const blob = blobOf(8);
     lieOnce(fleet, blob);
     fleet.say('victim', { type: 'hedge', blob, index: 1 });
-    fleet.done('victim', fleet.grants('victim', 'hedge')[0]!);
+    readHedged(fleet, 'victim');
     answerAudits(fleet, new Set());
     for (const peer of ['victim', 'third']) fleet.say(peer, { type: 'leave', blob, kept: false });
     fleet.forget();

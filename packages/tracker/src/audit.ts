@@ -5,7 +5,7 @@
 // member; while all agree, twice as many, until a liar is found or everything is read again, and then the origin is to blame.
 // Pure. Invariant: a chunk that an audit has settled is not audited again. Bounds: MAX_DISPUTES, MAX_IN_FLIGHT.
 
-import { toRanges, type IndexRange } from '@flotilla/shared/bitfield';
+import type { IndexRange } from '@flotilla/shared/bitfield';
 import { equal, type Vouches } from './vouches.ts';
 
 const MAX_DISPUTES = 4096;
@@ -215,16 +215,8 @@ export class Audit {
     if (hunt.pending.size > 0) return;
     this.#hunt = undefined;
     if (crowded) return;
-    const unvouched = this.#unvouched();
-    if (unvouched.length > 0) this.#out.invalidate(toRanges(unvouched));
-    else this.#out.originBlamed();
-  }
-
-  /** Chunks that came with nobody's word, after a restart of the tracker for instance. */
-  #unvouched(): number[] {
-    const indexes: number[] = [];
-    for (let index = 0; index < this.#vouches.chunks; index++) if (this.#vouches.get(index) === undefined) indexes.push(index);
-    return indexes;
+    // Chunks that nobody vouches for cannot be audited; the swarm has them fetched again.
+    if (this.#vouches.count === this.#vouches.chunks) this.#out.originBlamed();
   }
 
   #pick(indexes: number[], count: number): number[] {

@@ -44,7 +44,7 @@ export class Blame {
     const blobs = byThird ? [...new Set([...before.blobs, blob])].slice(0, PROOFS_TO_QUARANTINE) : before.blobs;
     this.#change({ ...before, distrusted: true, blobs });
     if (!before.distrusted) this.#out.distrust(peer);
-    if (blobs.length >= PROOFS_TO_QUARANTINE) this.#out.quarantine(peer, 'vouched for wrong chunks of two blobs');
+    if (blobs.length >= PROOFS_TO_QUARANTINE && before.blobs.length < PROOFS_TO_QUARANTINE) this.#out.quarantine(peer, 'vouched for wrong chunks of two blobs');
   }
 
   /** `accuser` says that `peer` sent it wrong bytes. */

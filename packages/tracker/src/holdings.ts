@@ -29,6 +29,12 @@ export class Holdings {
     return this.#seeds.has(peer) || (this.#have.get(peer)?.has(index) ?? false);
   }
 
+  /** Whether `peer` announced any chunk of the range. */
+  hasAny(peer: string, [first, count]: IndexRange): boolean {
+    for (let index = first; index < first + count; index++) if (this.has(peer, index)) return true;
+    return false;
+  }
+
   isSeed(peer: string): boolean {
     return this.#seeds.has(peer);
   }

@@ -21,6 +21,8 @@ const DEADLINE_FACTOR = 4;
 const ASSUMED_RATE = 256 * 1024;
 const BACKOFF_MS = 500;
 const MAX_BACKOFF_MS = 10_000;
+/** However long an origin asks us to wait. */
+export const MAX_WAIT_MS = 60_000;
 
 /** `adopted`: granted before this tracker started, or without one, and told by its reader. */
 export type LeaseMode = Grant['mode'] | 'adopted';
@@ -140,9 +142,10 @@ export function deadlineWindowMs(queuedBytes: number, originRate: number): numbe
   return Math.round(Math.min(MAX_DEADLINE_MS, Math.max(MIN_DEADLINE_MS, expectedMs * DEADLINE_FACTOR)));
 }
 
-/** How long a reader that failed so often in a row waits while others go first. */
-export function backoffMs(failures: number): number {
-  return Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** Math.max(0, failures - 1));
+/** A reader has failed: others go first for a while, longer each time. */
+export function backOff(reader: Reader, atLeastMs: number, nowMs: number): void {
+  const backoffMs = Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** reader.failures++);
+  reader.backoffUntilMs = Math.max(reader.backoffUntilMs, nowMs + Math.min(MAX_WAIT_MS, Math.max(atLeastMs, backoffMs)));
 }
 
 /** How many chunks at the start of a lease have been or are being read. */

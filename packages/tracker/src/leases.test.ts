@@ -333,18 +333,27 @@ describe('hedges', () => {
   test('one per chunk, beside the lease, and the chunk is still not leased again', () => {
     const fleet = new TestFleet();
     const blob = blobOf(4);
-    fleet.reader('a', blob);
-    fleet.reader('b', blob);
-    fleet.reader('c', blob);
-    fleet.say('b', { type: 'hedge', blob, index: 2 });
-    fleet.say('c', { type: 'hedge', blob, index: 2 });
-    expect(fleet.grants('b', 'hedge')).toMatchObject([{ first: 2, count: 1 }]);
+    for (const peer of ['a', 'b', 'c']) fleet.reader(peer, blob);
+    for (const peer of ['b', 'c']) fleet.say(peer, { type: 'hedge', blob, index: 2 });
+    expect(fleet.grants('b', 'hedge')).toMatchObject([{ first: 2, count: 2 }]);
     expect(fleet.grants('c', 'hedge')).toEqual([]);
-    expect(fleet.swarms.totals.hedgedBytes).toBe(64 * 1024);
+    expect(fleet.swarms.totals.hedgedBytes).toBe(2 * 64 * 1024);
     fleet.swarms.leave('a');
     fleet.pass(500);
-    const runs = [...chunksOf(fleet.grants('b')), ...chunksOf(fleet.grants('c'))].sort((a, b) => a - b);
-    expect(runs).toEqual([0, 1, 3]);
+    expect(chunksOf([...fleet.grants('b'), ...fleet.grants('c')])).toEqual([0, 1]);
+  });
+
+  test('are as long as a run, up to what the member has, reads, or somebody hedged already', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(40);
+    fleet.join('seed');
+    fleet.say('seed', { type: 'inventory', seeds: [blob], complete: true });
+    fleet.reader('a', blob);
+    fleet.reader('b', blob, { have: [[9, 1]] });
+    fleet.say('a', { type: 'hedge', blob, index: 4 });
+    fleet.say('b', { type: 'hedge', blob, index: 2 }, { type: 'hedge', blob, index: 8 });
+    expect(fleet.grants('a', 'hedge')).toMatchObject([{ first: 4, count: 4 }]);
+    expect(fleet.grants('b', 'hedge')).toMatchObject([{ first: 2, count: 2 }, { first: 8, count: 1 }]);
   });
 
   test('not for who has it, reads it, or may not read', () => {

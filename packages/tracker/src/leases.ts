@@ -11,9 +11,10 @@ import type { AgentMessage, Grant } from '@flotilla/shared/tracker-api';
 import { Holdings } from './holdings.ts';
 import { covers, LeaseTable } from './lease-table.ts';
 import {
-  backoffMs,
+  backOff,
   begunChunks,
   deadlineWindowMs,
+  MAX_WAIT_MS,
   newReader,
   rangeBytes,
   runChunks,
@@ -34,7 +35,6 @@ const REVOKE_GRACE_MS = 300;
 /** Leases given back unread more often than this in a row make a reader wait. */
 const MAX_IDLE_RELEASES = 3;
 const DEFAULT_THROTTLE_MS = 1_000;
-const MAX_THROTTLE_MS = 60_000;
 /** Runs that one member may bring along from before. */
 const MAX_ADOPTED = 8;
 
@@ -130,14 +130,23 @@ export class LeaseBook {
     this.#refresh(reader);
   }
 
-  /** Lets `peer` read a chunk that somebody else may be reading; once per chunk while that lease lives. @returns whether it may */
+  /**
+   * Lets `peer` read chunks from `index` on that somebody else may hold or read; each once, while that lease lives. A run of them,
+   * because a holder that does not deliver one chunk will hardly deliver the next.
+   * @returns whether it may
+   */
   hedge(peer: string, index: number, nowMs: number): boolean {
     const reader = this.#readers.get(peer);
-    if (reader === undefined || !this.#mayRead(reader, nowMs) || this.holdings.has(peer, index)) return false;
-    if (reader.leases.some((lease) => covers(lease, index))) return false;
+    if (reader === undefined || !this.#mayRead(reader, nowMs)) return false;
     this.#hedged ??= new Bitfield(this.chunks);
-    if (!this.#hedged.set(index)) return false;
-    this.#issue(reader, [index, 1], 'hedge', nowMs);
+    const hedged = this.#hedged;
+    const fits = (at: number): boolean => at < this.chunks && !hedged.has(at) && !this.holdings.has(peer, at) && !reader.leases.some((lease) => covers(lease, at));
+    const most = runChunks(this.blob, reader.originRate);
+    let count = 0;
+    while (count < most && fits(index + count)) count++;
+    if (count === 0) return false;
+    hedged.setRange([index, count]);
+    this.#issue(reader, [index, count], 'hedge', nowMs);
     return true;
   }
 
@@ -180,7 +189,7 @@ export class LeaseBook {
         reader.canRead = false;
         break;
       case 'throttled':
-        this.#out.throttle(reader.origin, nowMs + Math.min(MAX_THROTTLE_MS, retryAfterMs ?? DEFAULT_THROTTLE_MS));
+        this.#out.throttle(reader.origin, nowMs + Math.min(MAX_WAIT_MS, retryAfterMs ?? DEFAULT_THROTTLE_MS));
         break;
       case 'no-ranges':
         this.#streamOnly = true;
@@ -237,6 +246,11 @@ export class LeaseBook {
       }
       this.#refresh(reader);
     }
+    this.#table.lower(this.holdings.distrust(peer));
+  }
+
+  /** Somebody got wrong bytes from `peer`: until it joins anew, what it alone claims to hold of this blob is leased again. */
+  doubt(peer: string): void {
     this.#table.lower(this.holdings.distrust(peer));
   }
 
@@ -306,7 +320,8 @@ export class LeaseBook {
 
   /** The lowest run of chunks that this reader may have. */
   #find(reader: Reader, nowMs: number): IndexRange | undefined {
-    const fits = (index: number): boolean => this.#table.leasable(index) && (reader.trusted || !this.holdings.has(reader.peer, index));
+    // What it claims to hold may not count; it would not read it all the same.
+    const fits = (index: number): boolean => this.#table.leasable(index) && !this.holdings.has(reader.peer, index);
     const [windowFirst, windowCount] = reader.within ?? [0, this.chunks];
     const end = Math.min(this.chunks, windowFirst + windowCount);
     let first = Math.max(this.#table.cursor, windowFirst);
@@ -407,11 +422,6 @@ export class LeaseBook {
     put(this.#sharers, reader, lacks && reader.trusted);
     put(this.#askers, reader, lacks && reader.need > 0 && runs < MAX_LEASES_PER_MEMBER);
   }
-}
-
-function backOff(reader: Reader, atLeastMs: number, nowMs: number): void {
-  reader.failures++;
-  reader.backoffUntilMs = Math.max(reader.backoffUntilMs, nowMs + Math.min(MAX_THROTTLE_MS, Math.max(atLeastMs, backoffMs(reader.failures))));
 }
 
 function put<T>(set: Set<T>, item: T, member: boolean): void {

@@ -59,6 +59,7 @@ export class Swarm {
   readonly #vouches: Vouches;
   readonly #audit: Audit;
   readonly #out: SwarmOutput;
+  #map: { readonly version: number; readonly bytes: Uint8Array } | undefined;
   #nowMs = 0;
   #badUntilMs = 0;
 
@@ -170,9 +171,9 @@ export class Swarm {
   /** @returns whether the signature covers the digests that are known; undefined where they are not all known */
   seed(peer: string, signature: Uint8Array): boolean | undefined {
     this.holds(peer);
-    const digests = this.#vouches.whole();
-    if (digests === undefined || !this.#out.trusted(peer)) return undefined;
-    const signed = this.#out.signedBy(peer, chunkMapSigningBytes(this.blob, digests), signature);
+    const map = this.#mapBytes();
+    if (map === undefined || !this.#out.trusted(peer)) return undefined;
+    const signed = this.#out.signedBy(peer, map, signature);
     if (signed) this.#vouches.signed(peer);
     return signed;
   }
@@ -200,7 +201,13 @@ export class Swarm {
       this.#out.send(reporter, { type: 'invalid', blob: this.blob, ranges: [[0, this.book.chunks]] });
       return;
     }
+    this.#refetchUnvouched(reporter);
     if (nowMs >= this.#badUntilMs) this.#audit.mismatch(nowMs);
+  }
+
+  /** A member got bytes from `peer` that contradict the digest sent with them: what only `peer` claims to hold is as good as missing. */
+  accused(peer: string): void {
+    this.book.doubt(peer);
   }
 
   leave(peer: string, kept: boolean): void {
@@ -248,6 +255,14 @@ export class Swarm {
 
   // ---- inside
 
+  /** What a seed has to sign; made once for all of them, as it goes over every digest. */
+  #mapBytes(): Uint8Array | undefined {
+    if (this.#map?.version === this.#vouches.version) return this.#map.bytes;
+    const digests = this.#vouches.whole();
+    this.#map = digests && { version: this.#vouches.version, bytes: chunkMapSigningBytes(this.blob, digests) };
+    return this.#map?.bytes;
+  }
+
   #vet(peer: string): void {
     if (!this.#out.trusted(peer)) this.book.holdings.distrust(peer);
   }
@@ -273,6 +288,22 @@ export class Swarm {
     const event: TrackerEvent = { type: 'invalid', blob: this.blob, ranges: ranges.map(([first, count]) => [first, count]) };
     this.#tell(event);
     for (const peer of this.book.readers.keys()) this.#settleMember(peer);
+  }
+
+  /**
+   * Chunks that nobody vouches for came from members that only claim to hold them, as seeds do after the tracker has started anew. No
+   * audit can tell which of these lies, so none of their claims counts, and those chunks are read at the origin again.
+   */
+  #refetchUnvouched(reporter: string): void {
+    const unvouched = toRanges(Array.from({ length: this.book.chunks }, (_, index) => index).filter((index) => this.#vouches.get(index) === undefined));
+    if (unvouched.length === 0) return;
+    const { holdings } = this.book;
+    for (const peer of [...holdings.seeds, ...holdings.partials()]) {
+      if (peer !== reporter && unvouched.some(([first, count]) => holdings.hasAny(peer, [first, count]))) this.book.doubt(peer);
+    }
+    for (const range of unvouched) this.book.lost(reporter, range);
+    this.#out.send(reporter, { type: 'invalid', blob: this.blob, ranges: unvouched.map(([first, count]) => [first, count]) });
+    this.#settleMember(reporter);
   }
 
   #originBlamed(): void {

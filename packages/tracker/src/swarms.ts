@@ -216,8 +216,9 @@ export class Swarms {
       case 'mismatch':
         return this.#known(agent, message.blob, (swarm) => this.trusted(peer) && swarm.mismatch(peer, nowMs));
       case 'accuse':
-        if (this.#agents.has(message.peer)) this.#blame.accused(peer, message.peer);
-        return true;
+        if (!this.#agents.has(message.peer) || !this.trusted(peer)) return true;
+        this.#blame.accused(peer, message.peer);
+        return this.#known(agent, message.blob, (swarm) => swarm.accused(message.peer));
       case 'stats':
         return true;
       default:

@@ -27,6 +27,7 @@ export class Vouches {
   #count = 0;
   #confirmed: Bitfield;
   #fresh: number[] = [];
+  #version = 0;
   #signedBy: string | undefined;
 
   constructor(chunks: number) {
@@ -37,6 +38,11 @@ export class Vouches {
   /** How many chunks have a digest. */
   get count(): number {
     return this.#count;
+  }
+
+  /** Changes whenever a digest does. */
+  get version(): number {
+    return this.#version;
   }
 
   /** Bytes that this keeps in memory, about. */
@@ -85,6 +91,7 @@ export class Vouches {
       this.#voucher[index] = 0;
       this.#confirmed.clear(index);
       this.#count--;
+      this.#version++;
       this.#signedBy = undefined;
     }
   }
@@ -94,6 +101,7 @@ export class Vouches {
     this.#voucher = undefined;
     this.#names = [];
     this.#count = 0;
+    this.#version++;
     this.#fresh = [];
     this.#signedBy = undefined;
     this.#confirmed = new Bitfield(this.chunks);
@@ -159,6 +167,8 @@ export class Vouches {
     this.#voucher[index] = name + 1;
     this.#digests.set(digest, index * CHUNK_DIGEST_BYTES);
     this.#fresh.push(index);
+    this.#signedBy = undefined;
+    this.#version++;
   }
 
   /** A copy: events that carry it live longer than the entry. */
