@@ -109,7 +109,7 @@ export const AgentMessage = Type.Union([
     originRate: Type.Number({ minimum: 0 }),
     within: Type.Optional(IndexRangeSchema),
   }),
-  /** No progress for 5 s: asks to read a chunk that somebody else may be reading. At most one per chunk is granted. */
+  /** No progress for 5 s: asks to read from this chunk on what somebody else may hold or read. Granted is at most a run, each chunk once. */
   Type.Object({ type: Type.Literal('hedge'), blob: BlobKeySchema, index: Index }),
   Type.Object({ type: Type.Literal('progress'), leaseId: LeaseId, bytes: Type.Integer({ minimum: 0 }) }),
   /** Chunks of a lease were read and hashed: `digests` from `first` on. Repeated as a run advances; late ones count. */
@@ -185,11 +185,11 @@ export const TrackerEvent = Type.Union([
     /** run: as usual. stream: the origin has no Range, read all. hedge: others may read it too. audit: read, report `done`, keep nothing. */
     mode: Type.Union([Type.Literal('run'), Type.Literal('stream'), Type.Literal('hedge'), Type.Literal('audit')]),
   }),
-  /** Give back what is unread of this lease after its first `keep` chunks. Answer with `release` or `done`. */
+  /** Give back what is unread of this lease after its first `keep` chunks. Answer with `release` or `done`; `release` ends the lease. */
   Type.Object({ type: Type.Literal('revoke'), leaseId: LeaseId, keep: Index }),
   /** What `by` vouches for, from chunk `first` on. */
   Type.Object({ type: Type.Literal('digests'), blob: BlobKeySchema, first: Index, digests: Digests, by: PeerIdText }),
-  /** These chunks were proven or suspected wrong: forget bytes and digests, fetch them again. */
+  /** These chunks were proven or suspected wrong: forget bytes and digests, fetch them again. Answer with `lost` for what was held. */
   Type.Object({ type: Type.Literal('invalid'), blob: BlobKeySchema, ranges: Ranges }),
   /** Members that are expelled or in quarantine: no connection, no chunk. Replaces the last list. */
   Type.Object({ type: Type.Literal('banned'), peers: Type.Array(PeerIdText) }),
