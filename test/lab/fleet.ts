@@ -36,6 +36,9 @@ export interface FleetInit {
   readonly dir: string;
   /** Agents write who sent what to whom. */
   readonly trace: boolean;
+  /** Where the first agent writes a processor profile when it ends. */
+  readonly profileDir: string | undefined;
+  readonly nodeFlags: readonly string[];
   readonly signal: AbortSignal;
 }
 
@@ -137,12 +140,14 @@ async function startTracker({ tracker: link, dir, signal }: FleetInit, opened: A
   }
 }
 
-function startAgent({ tracker, originUrl, dir, trace }: FleetInit, link: Link, host: number, opened: AsyncDisposableStack): FleetAgent {
+function startAgent({ tracker, originUrl, dir, trace, profileDir, nodeFlags }: FleetInit, link: Link, host: number, opened: AsyncDisposableStack): FleetAgent {
   const dataDir = join(dir, link.port);
   const logFile = join(dir, `${link.port}.log`);
   const traceFile = join(dir, `${link.port}.trace`);
   const args = [
+    ...nodeFlags,
     ...(trace ? ['--import', TRACE_HOOK] : []),
+    ...(profileDir !== undefined && host === 0 ? ['--cpu-prof', '--cpu-prof-dir', profileDir] : []),
     'packages/agent/src/main.ts', 'agent',
     '--name', link.port,
     '--data', dataDir,

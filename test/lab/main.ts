@@ -72,7 +72,8 @@ async function runAll(options: LabOptions, signal: AbortSignal): Promise<Figures
     const runDir = join(dir, `r${run}`);
     await mkdir(runDir);
     const out = options.outDir === undefined ? undefined : { dir: options.outDir, name: `${name}-run${run}` };
-    const figures = await runRollout({ places, plan, dir: runDir, out, trace: options.trace, signal, say: (line) => say(`run ${run}/${options.runs}: ${line}`) });
+    const { trace, profile, nodeFlags } = options;
+    const figures = await runRollout({ places, plan, dir: runDir, out, trace, profile, nodeFlags, signal, say: (line) => say(`run ${run}/${options.runs}: ${line}`) });
     await rm(runDir, { recursive: true, force: true });
     say(`run ${run}/${options.runs}: last / T* ${round(figures.lastOverBound, 3)}, copies ${round(figures.copies, 3)}, idle ${round(figures.idleShare, 2)}, failures ${figures.failures}`);
     all.push(figures);

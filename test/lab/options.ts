@@ -16,8 +16,12 @@ export interface LabOptions {
   readonly killTracker: boolean;
   readonly json: boolean;
   readonly trace: boolean;
+  /** The first agent writes a processor profile. */
+  readonly profile: boolean;
   /** Charts, time lines, traces and logs go here. */
   readonly outDir: string | undefined;
+  /** Given to the agents' Node, for experiments. */
+  readonly nodeFlags: readonly string[];
   readonly help: boolean;
 }
 
@@ -41,6 +45,8 @@ export const USAGE = `npm run lab -- [flags]      a fleet in network namespaces 
   --kill-tracker      kills the tracker at T*/2, in any scenario
   --out DIR           writes charts (SVG), time lines and logs there
   --trace             with --out: also who sent which chunk to whom when (JSON lines)
+  --profile           with --out: a processor profile of the first agent (.cpuprofile)
+  --node-flag=FLAG    a flag for the agents' Node, for experiments (repeatable)
   --json              only the JSON line
 `;
 
@@ -60,10 +66,14 @@ export function readOptions(args: readonly string[]): LabOptions {
     killTracker: values['kill-tracker'],
     json: values.json,
     trace: values.trace,
+    profile: values.profile,
     outDir: values.out,
+    nodeFlags: values['node-flag'],
     help: values.help,
   };
-  if (options.trace && options.outDir === undefined) throw new UsageError('--trace needs --out DIR, where the trace goes');
+  for (const flag of ['trace', 'profile'] as const) {
+    if (options[flag] && options.outDir === undefined) throw new UsageError(`--${flag} needs --out DIR, where it is written`);
+  }
   if (options.scenario === 'many' && options.sizeBytes < MIB) throw new UsageError('--size of the scenario many: at least 1MiB');
   return options;
 }
@@ -84,7 +94,9 @@ function parse(args: readonly string[]) {
         'kill-tracker': { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
         trace: { type: 'boolean', default: false },
+        profile: { type: 'boolean', default: false },
         out: { type: 'string' },
+        'node-flag': { type: 'string', multiple: true, default: [] },
         help: { type: 'boolean', default: false },
       },
     });

@@ -32,6 +32,8 @@ export interface RolloutInit {
   /** Where charts, time lines and logs go; undefined: nowhere. */
   readonly out: { readonly dir: string; readonly name: string } | undefined;
   readonly trace: boolean;
+  readonly profile: boolean;
+  readonly nodeFlags: readonly string[];
   readonly signal: AbortSignal;
   readonly say: (line: string) => void;
 }
@@ -47,7 +49,11 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
   const image = await makeImage(plan.layerBytes);
   const origin = await serveImage(image, places.origin, join(dir, 'origin'), opened, signal);
   const fleet = plan.fleet
-    ? await Fleet.start({ tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, signal }, opened, say)
+    ? await Fleet.start(
+        { tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, profileDir: init.profile ? init.out?.dir : undefined, nodeFlags: init.nodeFlags, signal },
+        opened,
+        say,
+      )
     : undefined;
   const base = fleet === undefined ? `${origin.url}/v2/${image.repository}` : `${AGENT_URL}/v2/${ORIGIN_NAME}/${image.repository}`;
   const clients: Client[] = [];
@@ -147,7 +153,7 @@ function diedOf(plan: Plan, fleet: Fleet | undefined): string[] {
 }
 
 async function keep(
-  { out, dir, plan, trace, places, say }: RolloutInit,
+  { out, dir, plan, trace, profile, places, say }: RolloutInit,
   image: Image,
   figures: Figures,
   outcomes: readonly ClientOutcome[],
@@ -163,6 +169,8 @@ async function keep(
   const lines = samples.map(({ atS, ports }) => ({ atS, ports: Object.fromEntries(ports) }));
   await writeFile(join(out.dir, `${out.name}.json`), JSON.stringify({ plan, image: { bytes: image.bytes, blobs: image.blobs.map(({ digest, size }) => ({ digest, size })) }, figures, done, samples: lines }));
   await writeFile(join(out.dir, `${out.name}.svg`), rolloutChart({ title: out.name, imageBytes: image.bytes, boundS: plan.boundS, hosts: plan.hostsBps.length, done, samples, originPort: places.origin.port }));
+  // Written when Node ends of its own accord.
+  if (profile) await fleet?.agents[0]?.process.end('SIGTERM', 20_000);
   if (trace && fleet !== undefined) {
     // The agents write every 300 ms.
     await delay(400);
