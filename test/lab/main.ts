@@ -10,7 +10,7 @@ import { makeFolder, sweep } from './leftovers.ts';
 import type { Figures } from './measure.ts';
 import { Network, type Link } from './network.ts';
 import { readOptions, USAGE, UsageError, type LabOptions } from './options.ts';
-import { RefusedError, refuseWhereImpossible } from './preflight.ts';
+import { congestionControl, RefusedError, refuseWhereImpossible } from './preflight.ts';
 import { formatMiB, formatRate, round } from './quantities.ts';
 import { jsonLine, outcomeOf, table } from './report.ts';
 import { runRollout, type Places } from './rollout.ts';
@@ -48,7 +48,8 @@ async function main(args: readonly string[]): Promise<number> {
     }
     await refuseWhereImpossible();
     await sweep();
-    const outcome = outcomeOf(options, await runAll(options, stop.signal));
+    const congestion = await congestionControl(options.congestion);
+    const outcome = outcomeOf(options, congestion, await runAll(options, stop.signal));
     process.stdout.write(`${jsonLine(outcome)}\n${options.json ? '' : table(outcome)}`);
     return outcome.runs.some(({ failures }) => failures > 0) ? EXIT.failed : EXIT.ok;
   } catch (caught) {
@@ -81,8 +82,8 @@ async function runAll(options: LabOptions, signal: AbortSignal): Promise<Figures
   return all;
 }
 
-async function build({ trackerRateBps, originRateBps }: LabOptions, { fleet, hostsBps }: Plan, opened: AsyncDisposableStack, signal: AbortSignal): Promise<Places> {
-  const network = await Network.create(opened, signal);
+async function build({ trackerRateBps, originRateBps, congestion }: LabOptions, { fleet, hostsBps }: Plan, opened: AsyncDisposableStack, signal: AbortSignal): Promise<Places> {
+  const network = await Network.create(congestion, opened, signal);
   const origin = await network.attach('origin', originRateBps);
   const tracker = fleet ? await network.attach('tracker', trackerRateBps) : origin;
   const hosts: Link[] = [];

@@ -21,8 +21,8 @@ export interface Observed {
   readonly startedMs: number;
   readonly outcomes: readonly ClientOutcome[];
   readonly origin: OriginUse;
-  /** Bytes that came down the hosts' links: by the interfaces, and frame by frame. */
-  readonly wire: { readonly interfaces: number; readonly frames: number };
+  /** Down the hosts' links: bytes by the interfaces and frame by frame, frames, and frames that found the queue full. */
+  readonly wire: { readonly interfaces: number; readonly frames: number; readonly packets: number; readonly drops: number };
   /** Ports of the timeline. */
   readonly originPort: string;
   readonly samples: readonly Sample[];
@@ -54,17 +54,22 @@ export interface Figures {
   /** When the origin's link had carried as many bytes as the image has, and how long that takes at least. */
   readonly originSentOnceS: number | undefined;
   readonly originSentOnceBoundS: number;
+  /** Bytes on the origin's link, over the image's: what was lost on the way left it twice. */
+  readonly originWire: number;
   /** When its first 64 KiB had left. */
   readonly originFirstBytesS: number | undefined;
   readonly wirePerPayload: number;
   readonly framesPerPayload: number;
+  /** Frames that did not fit into a host's queue and were sent again. */
+  readonly lostShare: number;
   readonly cpuPerGiB: number;
   readonly agentCpuPerGiB: number;
   readonly trackerCpuPerGiB: number;
   readonly registryCpuPerGiB: number;
-  readonly rssMB: number;
-  readonly rssMaxMB: number;
-  readonly peakMaxMB: number;
+  /** Absent without agents. */
+  readonly rssMB: number | undefined;
+  readonly rssMaxMB: number | undefined;
+  readonly peakMaxMB: number | undefined;
   readonly idleShare: number;
   readonly bytes: Readonly<Record<string, number>>;
   readonly duplicateShare: number;
@@ -111,16 +116,18 @@ export function figuresOf(observed: Observed): Figures {
     originOther: origin.other,
     originSentOnceS: passed(imageBytes),
     originSentOnceBoundS: transferS(imageBytes, plan.originBps),
+    originWire: (samples.at(-1)?.ports.get(observed.originPort)?.up ?? 0) / imageBytes,
     originFirstBytesS: passed(64 * 1024),
     wirePerPayload: wire.interfaces / delivered,
     framesPerPayload: wire.frames / delivered,
+    lostShare: wire.drops / (wire.packets + wire.drops),
     cpuPerGiB: perGiB(cpuSeconds.agents + cpuSeconds.tracker + cpuSeconds.registry),
     agentCpuPerGiB: perGiB(cpuSeconds.agents),
     trackerCpuPerGiB: perGiB(cpuSeconds.tracker),
     registryCpuPerGiB: perGiB(cpuSeconds.registry),
-    rssMB: median(rss),
-    rssMaxMB: Math.max(0, ...rss),
-    peakMaxMB: Math.max(0, ...memory.map(({ peak }) => peak / MB)),
+    ...(rss.length === 0
+      ? { rssMB: undefined, rssMaxMB: undefined, peakMaxMB: undefined }
+      : { rssMB: median(rss), rssMaxMB: Math.max(...rss), peakMaxMB: Math.max(...memory.map(({ peak }) => peak / MB)) }),
     idleShare: observed.idleShare,
     bytes: sumOf('flotilla_blob_bytes_total', 'source'),
     duplicateShare: duplicates / delivered,

@@ -12,7 +12,8 @@ import { run } from './command.ts';
 import { NAMESPACE_PREFIX, removeNamespace } from './leftovers.ts';
 import { startIn, type LabProcess } from './processes.ts';
 
-/** What limits.md was measured with; a packet may wait 50 ms for its turn. */
+const SUBNET = '10.77.0.0/16';
+/** A packet may wait 50 ms for its turn. */
 const BUCKET = ['burst', '64kb', 'latency', '50ms'];
 
 /** A host's place in the network. */
@@ -31,23 +32,35 @@ export interface Traffic {
   readonly up: number;
 }
 
+/** Frames towards a host, each with its own headers as on a cable. Every drop makes its sender send again. */
+export interface Bucket {
+  readonly bytes: number;
+  readonly packets: number;
+  readonly drops: number;
+}
+
 export class Network {
   readonly #prefix: string;
   readonly #bridge: string;
+  readonly #congestion: string | undefined;
   readonly #signal: AbortSignal;
   readonly #namespaces: string[] = [];
   #keeper: LabProcess | undefined;
   #hosts = 0;
 
-  private constructor(signal: AbortSignal) {
+  private constructor(congestion: string | undefined, signal: AbortSignal) {
     this.#prefix = `${NAMESPACE_PREFIX}${process.pid}-`;
     this.#bridge = `${this.#prefix}bridge`;
+    this.#congestion = congestion;
     this.#signal = signal;
   }
 
-  /** Starts with an empty bridge. `opened` takes it down again, whatever was built by then. */
-  static async create(opened: AsyncDisposableStack, signal: AbortSignal): Promise<Network> {
-    const network = new Network(signal);
+  /**
+   * Starts with an empty bridge. `opened` takes it down again, whatever was built by then.
+   * @param congestion the hosts' TCP congestion control; undefined: the machine's own
+   */
+  static async create(congestion: string | undefined, opened: AsyncDisposableStack, signal: AbortSignal): Promise<Network> {
+    const network = new Network(congestion, signal);
     opened.defer(() => network.#remove());
     await network.#addNamespace(network.#bridge);
     await run('ip', ['-n', network.#bridge, '-batch', '-'], { signal, input: 'link set dev lo up\nlink add name br0 type bridge\nlink set dev br0 up addrgenmode none\n' });
@@ -70,6 +83,10 @@ export class Network {
       signal,
       input: `link set dev lo up\nlink set dev eth0 addrgenmode none up\naddr add ${link.address}/16 dev eth0\n`,
     });
+    if (this.#congestion !== undefined) {
+      // By route: a namespace may not choose what the machine does not allow to everybody.
+      await run('ip', ['-n', link.namespace, 'route', 'change', SUBNET, 'dev', 'eth0', 'proto', 'kernel', 'scope', 'link', 'src', link.address, 'congctl', this.#congestion], { signal });
+    }
     for (const [namespace, device] of [[this.#bridge, link.port], [link.namespace, 'eth0']] as const) {
       await run('tc', ['-n', namespace, 'qdisc', 'add', 'dev', device, 'root', 'tbf', 'rate', `${rateBps}bit`, ...BUCKET], { signal });
     }
@@ -87,10 +104,10 @@ export class Network {
     return counters;
   }
 
-  /** Bytes towards each host as the token bucket counts them: every frame with its own headers, as on a cable. By port. */
-  async framesDown(): Promise<Map<string, number>> {
-    const buckets = JSON.parse(await run('tc', ['-n', this.#bridge, '-s', '-j', 'qdisc', 'show'], { signal: this.#signal })) as { kind: string; dev: string; bytes: number }[];
-    return new Map(buckets.filter(({ kind }) => kind === 'tbf').map(({ dev, bytes }) => [dev, bytes]));
+  /** What the token buckets towards each host say, by port. */
+  async buckets(): Promise<Map<string, Bucket>> {
+    const all = JSON.parse(await run('tc', ['-n', this.#bridge, '-s', '-j', 'qdisc', 'show'], { signal: this.#signal })) as ({ kind: string; dev: string } & Bucket)[];
+    return new Map(all.filter(({ kind }) => kind === 'tbf').map(({ dev, bytes, packets, drops }) => [dev, { bytes, packets, drops }]));
   }
 
   async #addNamespace(name: string): Promise<void> {

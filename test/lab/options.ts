@@ -11,6 +11,8 @@ export interface LabOptions {
   readonly originRateBps: number;
   readonly trackerRateBps: number;
   readonly sizeBytes: number;
+  /** The hosts' TCP congestion control; undefined: the machine's own. */
+  readonly congestion: string | undefined;
   readonly runs: number;
   readonly waves: number;
   readonly killTracker: boolean;
@@ -40,6 +42,7 @@ export const USAGE = `npm run lab -- [flags]      a fleet in network namespaces 
   --origin-rate RATE  the origin's link (as --rate)
   --tracker-rate RATE the tracker's link (as --rate)
   --size SIZE         bytes of the image's layers (96MiB)
+  --congestion NAME   TCP congestion control of all hosts, such as cubic (the machine's own)
   --runs N            runs, each with a new image and new agents (1); figures are medians
   --waves N           waves of the scenario rolling (5)
   --kill-tracker      kills the tracker at T*/2, in any scenario
@@ -61,6 +64,7 @@ export function readOptions(args: readonly string[]): LabOptions {
     originRateBps: values['origin-rate'] === undefined ? rateBps : quantity('--origin-rate', values['origin-rate'], parseRate, '20mbit'),
     trackerRateBps: values['tracker-rate'] === undefined ? rateBps : quantity('--tracker-rate', values['tracker-rate'], parseRate, '20mbit'),
     sizeBytes: quantity('--size', values.size, parseSize, '96MiB'),
+    congestion: values.congestion,
     runs: count('--runs', values.runs, 100),
     waves: count('--waves', values.waves, MAX_HOSTS),
     killTracker: values['kill-tracker'],
@@ -89,6 +93,7 @@ function parse(args: readonly string[]) {
         'origin-rate': { type: 'string' },
         'tracker-rate': { type: 'string' },
         size: { type: 'string', default: '96MiB' },
+        congestion: { type: 'string' },
         runs: { type: 'string', default: '1' },
         waves: { type: 'string', default: '5' },
         'kill-tracker': { type: 'boolean', default: false },

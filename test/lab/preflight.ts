@@ -1,6 +1,6 @@
 // What the lab needs, asked before anything is made.
 
-import { access, constants } from 'node:fs/promises';
+import { access, constants, readFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { run } from './command.ts';
 
@@ -28,6 +28,18 @@ export async function refuseWhereImpossible(): Promise<void> {
     throw new RefusedError(`the lab needs ${missing.join(', ')} (Debian: apt-get install ${[...packages].join(' ')})`);
   }
   await tryNamespace();
+}
+
+/**
+ * The TCP congestion control that the hosts will have: the wanted one, else the machine's.
+ * @throws RefusedError where the kernel has no such one
+ */
+export async function congestionControl(wanted: string | undefined): Promise<string> {
+  const setting = (name: string): Promise<string> => readFile(`/proc/sys/net/ipv4/${name}`, 'utf8').then((text) => text.trim());
+  if (wanted === undefined) return setting('tcp_congestion_control');
+  const available = (await setting('tcp_available_congestion_control')).split(' ');
+  if (!available.includes(wanted)) throw new RefusedError(`--congestion ${wanted}: this kernel has ${available.join(', ')}`);
+  return wanted;
 }
 
 /** Root in a container may still lack the right. */

@@ -22,8 +22,10 @@ const ROWS: readonly (readonly [Numeric, string, number])[] = [
   ['originFirstBytesS', 'origin: first bytes (s)', 2],
   ['originSentOnceS', 'origin: one copy sent (s)', 2],
   ['originSentOnceBoundS', '  at best (s)', 2],
+  ['originWire', 'origin: wire / image', 3],
   ['wirePerPayload', 'wire / payload (interfaces)', 3],
   ['framesPerPayload', 'wire / payload (frames)', 3],
+  ['lostShare', 'frames lost to full queues', 4],
   ['cpuPerGiB', 'CPU-s per GiB', 1],
   ['agentCpuPerGiB', '  agents', 1],
   ['trackerCpuPerGiB', '  tracker', 2],
@@ -43,6 +45,8 @@ export interface Outcome {
   readonly rate: string;
   readonly size: string;
   readonly killTracker: boolean;
+  /** TCP's, on all hosts. */
+  readonly congestion: string;
   /** Runs that count: the machine was idle enough, and every host got the image. */
   readonly counted: number;
   /** Of the runs that count; of all, where none does. */
@@ -50,7 +54,7 @@ export interface Outcome {
   readonly runs: readonly Figures[];
 }
 
-export function outcomeOf(options: LabOptions, runs: readonly Figures[]): Outcome {
+export function outcomeOf(options: LabOptions, congestion: string, runs: readonly Figures[]): Outcome {
   const counted = runs.filter(({ counts }) => counts);
   const from = counted.length > 0 ? counted : runs;
   const medians = ROWS.flatMap(([key, , digits]): [string, number][] => {
@@ -63,6 +67,7 @@ export function outcomeOf(options: LabOptions, runs: readonly Figures[]): Outcom
     rate: formatRate(options.rateBps),
     size: formatMiB(options.sizeBytes),
     killTracker: options.killTracker,
+    congestion,
     counted: counted.length,
     median: Object.fromEntries(medians),
     runs,
@@ -73,9 +78,9 @@ export function jsonLine(outcome: Outcome): string {
   return JSON.stringify(outcome);
 }
 
-export function table({ scenario, hosts, rate, size, killTracker, counted, median: middle, runs }: Outcome): string {
+export function table({ scenario, hosts, rate, size, killTracker, congestion, counted, median: middle, runs }: Outcome): string {
   const columns = runs.length > 1 ? ['median', ...runs.map((_, run) => `run ${run + 1}`)] : ['figure'];
-  const lines = [`${scenario}${killTracker ? ', tracker killed' : ''}: ${hosts} hosts x ${rate}, ${size}; ${counted} of ${runs.length} runs count`, row('', columns)];
+  const lines = [`${scenario}${killTracker ? ', tracker killed' : ''}: ${hosts} hosts x ${rate}, ${size}, ${congestion}; ${counted} of ${runs.length} runs count`, row('', columns)];
   for (const [key, name, digits] of ROWS) {
     if (runs.every((figures) => figures[key] === undefined)) continue;
     const shown = (value: number | undefined): string => (value === undefined || Number.isNaN(value) ? '-' : value.toFixed(digits));
