@@ -11,7 +11,7 @@ import { startPatternOrigin, type PatternOrigin } from './pattern-origin.ts';
 const MIB = 1024 * 1024;
 const LIMIT_MIB = 250;
 
-export interface MemoryFigure {
+interface MemoryFigure {
   readonly agent: string;
   readonly what: string;
   readonly seconds: number;

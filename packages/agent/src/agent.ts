@@ -17,10 +17,12 @@ import type { Holdings } from './content/ports.ts';
 import { Prefetch } from './content/prefetch.ts';
 import { HashPool } from './content/verification.ts';
 import { startControl, type AgentStatus, type TrackerStatus } from './control.ts';
+import { AgentError } from './errors.ts';
 import { openIdentity, type Identity } from './identity.ts';
 import { formatAddress, type SocketAddress } from './listen.ts';
 import { limitOrigin } from './limited-origin.ts';
 import type { Logger } from './log.ts';
+import { startMemoryValve } from './memory-valve.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { createOrigin } from './origin/client.ts';
 import { createRegistry } from './registry/registry.ts';
@@ -28,7 +30,7 @@ import { openStore } from './store/blob-store.ts';
 import { ALONE } from './swarm/alone.ts';
 import { TokenBucket } from './swarm/limits.ts';
 import { createSwarm, type PeerSwarm } from './swarm/swarm.ts';
-import { TrackerCoordinator, type CoordinatorStatus } from './tracker/coordinator.ts';
+import { TrackerCoordinator, type CoordinatorInit, type CoordinatorStatus } from './tracker/coordinator.ts';
 import { AGENT_VERSION } from './version.ts';
 
 /** After this the agent counts as ready although no tracker has enrolled it: pulls work from the origin. */
@@ -57,7 +59,9 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
 }
 
 async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposableStack): Promise<Omit<RunningAgent, 'close'>> {
+  const tracker = trackerOf(config);
   const startedMs = Date.now();
+  opened.defer(startMemoryValve());
   const metrics = createMetrics();
   const store = await openStore({
     dir: config.data,
@@ -88,11 +92,13 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   );
   opened.defer(() => origin.close());
 
+  // One for both: it says what peers and origins may take together.
+  const downloadLimit = new TokenBucket(config.downloadLimit);
   const active: { downloads?: Downloads; swarm?: PeerSwarm } = {};
-  const coordinator = createCoordinator(config, { identity, membership, log, metrics, active, store });
-  const swarm = config.tracker.length === 0 ? undefined : await startSwarm(config, { identity, membership, coordinator, log, metrics, active });
+  const coordinator = createCoordinator(config, tracker, { identity, membership, log, metrics, active, store });
+  const swarm = tracker === undefined ? undefined : await startSwarm(config, { identity, membership, coordinator, log, metrics, active, downloadLimit });
   active.swarm = swarm;
-  const limitedOrigin = limitOrigin(origin, [new TokenBucket(config.originLimit), new TokenBucket(config.downloadLimit)], Date.now);
+  const limitedOrigin = limitOrigin(origin, [new TokenBucket(config.originLimit), downloadLimit], Date.now);
   const downloads = new Downloads(
     { store, origin: limitedOrigin, swarm: swarm ?? ALONE, coordinator, hashes, now: Date.now, log, metrics: metrics.content },
     { stallMs: config.stallMs },
@@ -118,9 +124,9 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   const registry = createRegistry({ content: images, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry });
   const state = { current: 'starting' as AgentStatus['state'] };
   const admin = createAdmin({ readiness: () => readiness(state.current, config, membership, startedMs), metrics });
-  const addresses = { admin: await admin.listen(config.adminListen), registry: await registry.listen(config.listen), ...(swarm && { peers: config.p2pListen }) };
   opened.defer(() => admin.close());
   opened.defer(() => registry.close());
+  const addresses = { admin: await admin.listen(config.adminListen), registry: await registry.listen(config.listen), ...(swarm && { peers: config.p2pListen }) };
   const status = async (): Promise<AgentStatus> => ({
     version: AGENT_VERSION,
     name: config.name,
@@ -162,15 +168,23 @@ interface Late {
   swarm?: PeerSwarm;
 }
 
+/** @throws AgentError CONFIG_INVALID: retrying for ever with a token that was never named would say so in the log alone */
+function trackerOf({ tracker: urls, joinTokenFile }: AgentConfig): CoordinatorInit['tracker'] {
+  if (urls.length === 0) return undefined;
+  if (joinTokenFile === undefined) throw new AgentError('CONFIG_INVALID', "--tracker needs --join-token-file: the file join-token in the tracker's data folder");
+  return { urls, joinTokenFile };
+}
+
 function createCoordinator(
   config: AgentConfig,
+  tracker: CoordinatorInit['tracker'],
   parts: { identity: Identity; membership: Membership; log: Logger; metrics: Metrics; active: Late; store: Awaited<ReturnType<typeof openStore>> },
 ): TrackerCoordinator {
   const { identity, membership, log, metrics, active, store } = parts;
   return new TrackerCoordinator(
     { identity, membership, log },
     {
-      ...(config.tracker.length > 0 && { tracker: { urls: config.tracker, joinTokenFile: config.joinTokenFile! } }),
+      ...(tracker !== undefined && { tracker }),
       inventory: () => store.list(),
       onMesh: (peers) => active.swarm?.setMesh(peers),
       describe: () => ({
@@ -194,9 +208,9 @@ function createCoordinator(
 
 function startSwarm(
   config: AgentConfig,
-  parts: { identity: Identity; membership: Membership; coordinator: TrackerCoordinator; log: Logger; metrics: Metrics; active: Late },
+  parts: { identity: Identity; membership: Membership; coordinator: TrackerCoordinator; log: Logger; metrics: Metrics; active: Late; downloadLimit: TokenBucket },
 ): Promise<PeerSwarm> {
-  const { identity, membership, coordinator, log, metrics, active } = parts;
+  const { identity, membership, coordinator, log, metrics, active, downloadLimit } = parts;
   const holdings: Holdings = { find: async (key) => active.downloads?.find(key) };
   const started = createSwarm({
     privateKey: identity.privateKey,
@@ -213,7 +227,7 @@ function startSwarm(
     onForged: (peerId, key, index) => coordinator.accuse(key, index, peerId),
     agentVersion: AGENT_VERSION,
     uploadLimit: config.uploadLimit,
-    downloadLimit: config.downloadLimit,
+    downloadLimit,
   });
   return started.then((swarm) => {
     membership.onChange(() => swarm.bansChanged());
