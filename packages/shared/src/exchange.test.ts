@@ -5,7 +5,10 @@ import {
   encodeFrameHeader,
   ExchangeFrameError,
   FrameDecoder,
+  MAX_BLOB_BYTES,
   MAX_HEADER_BYTES,
+  MAX_INTERESTS,
+  MAX_RANGES_PER_FRAME,
   PROTOCOL_ID,
   PROTOCOL_VERSION,
   YAMUX_WINDOW_BYTES,
@@ -32,12 +35,15 @@ function plain(frames: ExchangeFrame[]): unknown {
 
 describe('golden: a change here splits a fleet and needs a new protocol id', () => {
   test('constants', () => {
-    expect({ PROTOCOL_ID, PROTOCOL_VERSION, CHUNK_PIECE_BYTES, MAX_HEADER_BYTES, YAMUX_WINDOW_BYTES }).toEqual({
+    expect({ PROTOCOL_ID, PROTOCOL_VERSION, CHUNK_PIECE_BYTES, MAX_HEADER_BYTES, YAMUX_WINDOW_BYTES, MAX_INTERESTS, MAX_BLOB_BYTES, MAX_RANGES_PER_FRAME }).toEqual({
       PROTOCOL_ID: '/flotilla/exchange/1',
       PROTOCOL_VERSION: 1,
       CHUNK_PIECE_BYTES: 65536,
       MAX_HEADER_BYTES: 65536,
       YAMUX_WINDOW_BYTES: 1048576,
+      MAX_INTERESTS: 1024,
+      MAX_BLOB_BYTES: 1099511627776,
+      MAX_RANGES_PER_FRAME: 1024,
     });
   });
 

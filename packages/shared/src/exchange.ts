@@ -17,6 +17,11 @@ export const MAX_HEADER_BYTES = 64 * 1024;
 /** Yamux windows: equal on every agent, because the initial size is also the window assumed of the other side. */
 export const YAMUX_WINDOW_BYTES = 1024 * 1024;
 
+/** Blobs that one side may name to the other at a time: one more is a fault. */
+export const MAX_INTERESTS = 1024;
+/** Larger blobs are not shared, and interest in one is a fault. */
+export const MAX_BLOB_BYTES = 1024 ** 4;
+
 export interface Hello {
   readonly version: number;
   readonly membership: string;
@@ -65,7 +70,7 @@ export function encodeFrameHeader(frame: ExchangeFrame): Uint8Array {
 }
 
 /** Ranges that surely fit into one header; who has more to say sends several frames (or a bitfield). */
-export const MAX_RANGES_PER_FRAME = 4096;
+export const MAX_RANGES_PER_FRAME = 1024;
 
 /**
  * Cuts a byte stream into frames. Feed it what the socket gives; it keeps at most one incomplete frame.

@@ -1,11 +1,8 @@
 // What one peer holds of one blob, what it gave and took, and what it has not been told yet.
 
 import { Bitfield, toRanges, type IndexRange, type ReadonlyBitfield } from '@flotilla/shared/bitfield';
-import type { ExchangeFrame } from '@flotilla/shared/exchange';
+import { MAX_RANGES_PER_FRAME, type ExchangeFrame } from '@flotilla/shared/exchange';
 import { RateMeter } from './ledger.ts';
-
-/** Ranges in one have or reading; more goes as a bitfield. */
-export const MAX_RANGES = 1024;
 
 export class BlobPeer<PeerLink> {
   readonly link: PeerLink;
@@ -46,7 +43,7 @@ export class BlobPeer<PeerLink> {
   news(channel: number, have: ReadonlyBitfield, reading: readonly IndexRange[]): ExchangeFrame[] {
     const frames: ExchangeFrame[] = [];
     const ranges = toRanges(this.#fresh);
-    if (this.#retold || ranges.length > MAX_RANGES) frames.push({ type: 'bitfield', channel, bits: have.bytes() });
+    if (this.#retold || ranges.length > MAX_RANGES_PER_FRAME) frames.push({ type: 'bitfield', channel, bits: have.bytes() });
     else if (ranges.length > 0) frames.push({ type: 'have', channel, ranges });
     if (!this.#readingTold) frames.push({ type: 'reading', channel, ranges: reading });
     this.#fresh.clear();

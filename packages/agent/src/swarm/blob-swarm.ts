@@ -7,10 +7,10 @@
 
 import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { chunkBounds, chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
-import type { ExchangeFrame } from '@flotilla/shared/exchange';
+import { MAX_RANGES_PER_FRAME, type ExchangeFrame } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { ChunkVerdict, Holding, SourceStatus, SwarmHandle, SwarmMember } from '../content/ports.ts';
-import { BlobPeer, MAX_RANGES } from './blob-peer.ts';
+import { BlobPeer } from './blob-peer.ts';
 import type { SwarmCounters, SwarmLog } from './counters.ts';
 import type { Arrival, Fetch } from './intake.ts';
 import type { Link } from './link.ts';
@@ -227,7 +227,7 @@ export class BlobSwarm implements SwarmHandle {
 
   reading(ranges: readonly IndexRange[]): void {
     const indexes = ranges.flatMap(([first, count]) => Array.from({ length: count }, (_, at) => first + at));
-    this.#reading = toRanges(indexes).slice(0, MAX_RANGES);
+    this.#reading = toRanges(indexes).slice(0, MAX_RANGES_PER_FRAME);
     for (const peer of this.#peers.values()) {
       peer.retellReading();
       this.#tellLater(peer);

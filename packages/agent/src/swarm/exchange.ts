@@ -9,20 +9,19 @@
 
 import type { BlobKey } from '@flotilla/shared/chunk-map';
 import { isDigest } from '@flotilla/shared/digest';
+import { MAX_BLOB_BYTES, MAX_INTERESTS } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { Holding, Holdings, Swarm, SwarmHandle, SwarmMember } from '../content/ports.ts';
 import { BlobSwarm, blobId, type BlobLink, type BlobSwarmContext } from './blob-swarm.ts';
 import type { SwarmCounters, SwarmLog } from './counters.ts';
 import type { TokenBucket } from './limits.ts';
-import { MAX_INTERESTS, type Interest } from './link.ts';
+import type { Interest } from './link.ts';
 import { PeerFault } from './peer-fault.ts';
 import { Budget } from './picker.ts';
 import { Requests } from './requests.ts';
 import type { ReadyFrame } from './session.ts';
 import { Uploader } from './uploader.ts';
 
-/** Blobs larger than this are not shared: their bitfields would not fit a frame. */
-const MAX_BLOB_BYTES = 1024 ** 4;
 /** Blobs named to one peer before finished ones make room. */
 const MAX_NAMED = 256;
 const TICK_MS = 100;

@@ -7,9 +7,6 @@ import type { Account } from './ledger.ts';
 import type { Outbox } from './outbox.ts';
 import type { PeerSession } from './session.ts';
 
-/** Blobs that one side may name to the other at a time. Part of the protocol: more is a fault. */
-export const MAX_INTERESTS = 1024;
-
 const FADE = 1.1;
 
 /** A blob that the peer named, and its number for it. Kept also where this host knows nothing of the blob. */

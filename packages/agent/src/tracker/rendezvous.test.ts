@@ -66,6 +66,15 @@ describe('run length', () => {
   });
 });
 
+test('golden: who reads which run first, of five agents; a change here is another exchange protocol', () => {
+  const key = { digest, size: 100 * MIB };
+  const agents = ['12D3KooWA', '12D3KooWB', '12D3KooWC', '12D3KooWD', '12D3KooWE'];
+  const ranks = (run: number): number[] => agents.map((agent) => new Rendezvous(key, agent).rank(16 * run, agents));
+  expect(ranks(7)).toEqual([3, 0, 2, 1, 4]);
+  expect([0, 1, 2, 3, 4, 50, 99].map((run) => ranks(run)[0])).toEqual([3, 0, 4, 0, 0, 3, 1]);
+  expect(RANK_WAIT_MS).toBe(2000);
+});
+
 describe('alone', () => {
   test('gets long runs at once, one after the other', () => {
     const host = new Host('a', 100 * MIB);
