@@ -70,6 +70,12 @@ describe('usage', () => {
     expect(err).toMatch(/unknown option '--listn'\n\(Did you mean --listen\?\)/);
   });
 
+  test('a tracker without its join token is refused at once', async () => {
+    const { code, err, out } = await flotilla('agent', '--data', folder, '--tracker', 'https://127.0.0.1:1');
+    expect({ code, out }).toEqual({ code: 2, out: '' });
+    expect(err).toMatch(/^flotilla: --tracker needs --join-token-file.*\n$/);
+  });
+
   test('a wrong setting is one line that names it', async () => {
     const { code, err, out } = await flotilla('agent', '--data', folder, '--listen', '5050');
     expect({ code, out }).toEqual({ code: 2, out: '' });

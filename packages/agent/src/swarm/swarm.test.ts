@@ -3,6 +3,7 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Bitfield } from '@flotilla/shared/bitfield';
 import { chunkCount } from '@flotilla/shared/chunk-map';
+import { TokenBucket } from './limits.ts';
 import { MemoryMember, randomBlob } from './memory-member.ts';
 import { TestFleet } from './test-fleet.ts';
 
@@ -314,6 +315,21 @@ test('limits hold for the whole host and can be lifted', async () => {
   await member.when(() => member.have.count === 1);
   expect(a.counts.uploaded_bytes).toBe(64 * 1024);
   a.swarm.setLimits({});
+  await member.finished;
+});
+
+test('the download limit is the one that is shared with whatever else this host downloads', async () => {
+  const { key, bytes } = randomBlob(MIB);
+  const downloadLimit = new TokenBucket(1);
+  const a = await fleet.start();
+  const b = await fleet.start({ downloadLimit });
+  await fleet.connectAll();
+  a.holdings.add(new MemoryMember(key, bytes));
+  const member = new MemoryMember(key);
+  b.join(member);
+  await member.when(() => member.have.count === 1);
+  expect(downloadLimit.waitMs(64 * 1024, Date.now())).toBeGreaterThan(0);
+  b.swarm.setLimits({});
   await member.finished;
 });
 

@@ -42,7 +42,8 @@ export interface SwarmInit {
   readonly agentVersion: string;
   /** Bytes per second; undefined: no limit */
   readonly uploadLimit?: number | undefined;
-  readonly downloadLimit?: number | undefined;
+  /** Shared with whatever else this host downloads. @default no limit */
+  readonly downloadLimit?: TokenBucket | undefined;
   /** @default 10 minutes */
   readonly banMs?: number;
   /** @default 5 s */
@@ -120,7 +121,7 @@ export class PeerSwarm implements Swarm {
     this.#banned = banned;
     this.peerId = node.peerId.toString();
     this.#uploadLimit = new TokenBucket(init.uploadLimit);
-    this.#downloadLimit = new TokenBucket(init.downloadLimit);
+    this.#downloadLimit = init.downloadLimit ?? new TokenBucket();
     this.#mesh = new Mesh({
       selfId: this.peerId,
       random: Math.random,
