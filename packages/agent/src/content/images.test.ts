@@ -127,6 +127,12 @@ describe('a tag', () => {
       origin.down = new AgentError(code, 'no');
       await expect(pullManifest()).rejects.toMatchObject({ code });
     }
+    for (const status of [400, 410, 451]) {
+      origin.down = new AgentError('ORIGIN_STATUS', `answered ${status}`, { detail: { status } });
+      await expect(pullManifest()).rejects.toMatchObject({ code: 'ORIGIN_STATUS' });
+    }
+    origin.down = new AgentError('ORIGIN_STATUS', 'answered 500', { detail: { status: 500 } });
+    expect(new Uint8Array(await pullManifest())).toEqual(manifest.bytes);
   });
 });
 

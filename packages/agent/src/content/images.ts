@@ -15,6 +15,8 @@ import type { Prefetch } from './prefetch.ts';
 
 /** Digests are not asked about at an origin that has just been found unreachable, where something is known of them. */
 const DOWN_MS = 10_000;
+/** Origins of which that is remembered. */
+const MAX_DOWN = 256;
 const ACCEPT_ANY = [
   'application/vnd.oci.image.index.v1+json',
   'application/vnd.oci.image.manifest.v1+json',
@@ -88,7 +90,7 @@ export class Images implements Content {
       if (failure.code === 'MANIFEST_UNKNOWN') await this.#note(rights.forgetTag(repository, tag));
       if (isDenied(failure)) await this.#note(rights.forgetRepository(repository));
       if (!isDown(failure)) throw failure;
-      this.#downSinceMs.set(repository.origin, this.#with.now());
+      this.#wentDown(repository);
       const last = await rights.lastResolution(repository, tag);
       if (last === undefined) throw failure;
       this.#with.fallback('stale-tag');
@@ -113,7 +115,7 @@ export class Images implements Content {
       if (failure.code === 'BLOB_UNKNOWN' || failure.code === 'MANIFEST_UNKNOWN') await this.#note(rights.forget(repository, digest));
       if (isDenied(failure)) await this.#note(rights.forgetRepository(repository));
       if (!isDown(failure)) throw failure;
-      this.#downSinceMs.set(repository.origin, this.#with.now());
+      this.#wentDown(repository);
       this.#with.fallback('origin-down');
       return same?.fact ?? (await this.#locate(repository, digest, kind, failure, signal));
     }
@@ -157,6 +159,12 @@ export class Images implements Content {
     await noted.catch((error: unknown) => this.#with.log.warn({ err: error }, 'what the origin said could not be kept'));
   }
 
+  #wentDown({ origin }: Repository): void {
+    this.#downSinceMs.delete(origin);
+    this.#downSinceMs.set(origin, this.#with.now());
+    if (this.#downSinceMs.size > MAX_DOWN) this.#downSinceMs.delete(this.#downSinceMs.keys().next().value!);
+  }
+
   #isDown({ origin }: Repository): boolean {
     const since = this.#downSinceMs.get(origin);
     return since !== undefined && this.#with.now() - since < DOWN_MS;
@@ -170,6 +178,9 @@ export function downloadInit({ origin, repository }: Repository, { kind, mediaTy
 
 /** Whether the origin gave no answer, rather than one that we do not like. */
 function isDown(error: AgentError): boolean {
+  const status = error.detail?.['status'];
+  // A 4xx is an answer, whatever it means; of 429, which is none, the code says so.
+  if (error.code === 'ORIGIN_STATUS' && typeof status === 'number' && status < 500) return false;
   return error.row.fault === 'origin' && error.row.retryable && error.code !== 'ORIGIN_LENGTH' && error.code !== 'DIGEST_MISMATCH';
 }
 
