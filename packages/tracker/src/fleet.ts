@@ -1,7 +1,7 @@
 // The one place where decisions meet sockets, disk and clock: sessions bring messages to the swarms, swarms' events go to
 // sessions, what must survive goes to state, and time passes.
 //
-// Invariant: an agent is in the swarms exactly while it has a session. Non-goals: HTTP (api.ts), decisions (swarms.ts).
+// Invariant: an agent is in the swarms exactly while it has a session. Non-goals: HTTP (agent-api.ts), decisions (swarms.ts).
 
 import type { AgentMessage, EnrollRequest, EnrollResponse, LocateRequest, LocateResponse, SessionRequest, TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { BlameRecord } from './blame.ts';
