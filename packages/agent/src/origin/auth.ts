@@ -103,7 +103,7 @@ export class Authorizations {
   }
 
   async #bearer(realm: Realm, challenge: Challenge, credentials: Credentials | undefined, signal: AbortSignal): Promise<Omit<Known, 'challenge'>> {
-    const url = checkedRealm(challenge.params.get('realm') ?? '', realm.base, realm.entry);
+    const url = checkedRealm(challenge.params.get('realm') ?? '', realm.base, realm.entry, credentials === undefined);
     const service = challenge.params.get('service');
     if (service !== undefined) url.searchParams.set('service', service);
     url.searchParams.set('scope', `repository:${realm.repository}:pull`);

@@ -36,3 +36,13 @@ test.each<[string, string, string[]]>([
 ])('%s is refused to %s', (realm, base, realms) => {
   expect(() => checkedRealm(realm, new URL(base), entry(realms))).toThrow(expect.objectContaining({ code: 'ORIGIN_REALM_REFUSED' }));
 });
+
+test('without credentials a public origin may name any token server, but an encrypted one', () => {
+  const base = new URL('https://docker.elastic.co');
+  const open: OriginEntry = { ...entry(), privateAllowed: false };
+  const realm = 'https://docker-auth.elastic.co/auth';
+  expect(checkedRealm(realm, base, open, true).href).toBe(realm);
+  for (const [text, where, anonymous] of [[realm, open, false], [realm, entry(), true], ['http://docker-auth.elastic.co/auth', open, true], ['https://a:b@docker-auth.elastic.co/auth', open, true]] as const) {
+    expect(() => checkedRealm(text, base, where, anonymous), text).toThrow(expect.objectContaining({ code: 'ORIGIN_REALM_REFUSED' }));
+  }
+});
