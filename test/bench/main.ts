@@ -1,4 +1,4 @@
-// `npm run bench -- [memory] [--size MiB] [--json]`: measures what the README and docs/performance.md say.
+// `npm run bench -- [memory] [--size MiB] [--json]`: measures agents with a large blob.
 // Progress on stderr, the result on stdout; exit code 1 where a stated limit is broken.
 
 import { cpus } from 'node:os';

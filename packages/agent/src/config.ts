@@ -61,7 +61,7 @@ export const AgentConfigSchema = Type.Object({
   storeMinFreeShare: Type.Number({ minimum: 0, maximum: 0.95 }),
   /** chunks kept in memory to be served again */
   cacheBytes: Type.Integer({ minimum: MIB, maximum: 64 * 1024 * MIB }),
-  /** fetch the layers of a manifest once its first blob is asked for */
+  /** fetch the rest of an image once six of its blobs were asked for (docs/decisions/0002) */
   prefetch: Type.Boolean(),
   /** a pull without a byte from any source for this long is broken off */
   stallMs: Type.Integer({ minimum: 1000, maximum: 3_600_000 }),
@@ -124,7 +124,7 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   storeLimit: { shape: 'one', read: readBytes, allowed: 'a size of at least 1MiB, such as 200GB', flag: 'SIZE', help: 'most that is kept on disk (default: a tenth of the file system)', show: formatBytes },
   storeMinFreeShare: { shape: 'one', read: readNumber, allowed: 'a number from 0 to 0.95', help: 'share of the file system that is left free' },
   cacheBytes: { shape: 'one', read: readBytes, allowed: 'a size from 1MiB to 64GiB', help: 'chunks kept in memory', show: formatBytes },
-  prefetch: { shape: 'one', read: readBoolean, allowed: 'true or false', help: "fetch an image's other layers once its first is asked for" },
+  prefetch: { shape: 'one', read: readBoolean, allowed: 'true or false', help: 'fetch the rest of an image once six of its blobs were asked for' },
   stallMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 1000 to 3600000', help: 'a pull without progress for this long is broken off' },
   drainTimeoutMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 0 to 3600000', help: 'how long open responses may take when the agent stops' },
   logLevel: { shape: 'one', read: readText, allowed: LOG_LEVELS.join(', '), help: 'least level of the lines on stderr' },

@@ -87,7 +87,7 @@ export type SessionRequest = Static<typeof SessionRequest>;
 export const AgentMessage = Type.Union([
   /** After the session has opened: all finished blobs held; `complete` with the last part. Answers the restart window. */
   Type.Object({ type: Type.Literal('inventory'), seeds: Type.Array(BlobKeySchema, { maxItems: 4096 }), complete: Type.Boolean() }),
-  /** Joins the swarm. `canRead`: this agent may read the blob at its origin; `window`: it keeps only these chunks. */
+  /** Joins the swarm. `canRead`: this agent may read the blob at its origin. */
   Type.Object({
     type: Type.Literal('want'),
     blob: BlobKeySchema,
