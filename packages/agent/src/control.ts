@@ -5,7 +5,7 @@ import { chmod, mkdir, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import fastify from 'fastify';
-import type { DownloadStatus } from './content/download.ts';
+import type { DownloadStatus } from './content/download-contract.ts';
 import type { Store } from './content/ports.ts';
 import { AgentError, type ErrorCode } from './errors.ts';
 import type { SocketAddress } from './listen.ts';

@@ -13,15 +13,16 @@ import type { Readers } from './readers.ts';
 /** A reader that has its chunk and awaits the next one. */
 const MIN_STRETCH_CHUNKS = 2;
 
+/** What Chunks tells. */
 export interface DemandView {
   readonly have: ReadonlyBitfield;
   /** Chunks go to disk. */
-  kept(): boolean;
+  readonly kept: boolean;
   /** The chunks before this one were hashed. */
-  hashed(): number;
+  readonly hashedTo: number;
   /** All must come although no reader waits for the whole: what is here is in doubt. */
-  doubted(): boolean;
-  verified(): boolean;
+  readonly doubted: boolean;
+  readonly verified: boolean;
 }
 
 export class Demand {
@@ -42,20 +43,15 @@ export class Demand {
   }
 
   includes(index: number): boolean {
-    if (!this.#view.kept()) return this.#stretches().some(([first, count]) => index >= first && index < first + count);
-    return this.#readers.demands(index) || (this.#wholeWanted() && index >= this.#view.hashed());
+    if (!this.#view.kept) return this.#stretches().some(([first, count]) => index >= first && index < first + count);
+    return this.#readers.demands(index) || (this.#wholeWanted() && index >= this.#view.hashedTo);
   }
 
   /** What leases are asked for, as one range; undefined: nothing. */
   range(): IndexRange | undefined {
     if (this.#view.have.full) return undefined;
-    if (this.#view.kept()) return this.#wholeWanted() ? [0, this.#chunks] : this.#readers.asked();
+    if (this.#view.kept) return this.#wholeWanted() ? [0, this.#chunks] : this.#readers.asked();
     return this.#stretches().find(([first, count]) => this.#firstMissing(first, first + count) !== undefined);
-  }
-
-  /** The first chunk that the hash of the whole still lacks; undefined: all are here. */
-  missing(): number | undefined {
-    return this.#view.verified() ? undefined : this.#firstMissing(this.#view.hashed(), this.#chunks);
   }
 
   wroteToMemory(index: number): void {
@@ -72,12 +68,12 @@ export class Demand {
   }
 
   #wholeWanted(): boolean {
-    return !this.#view.verified() && (this.#readers.wantWhole || (this.#view.doubted() && this.#readers.count > 0));
+    return !this.#view.verified && (this.#readers.wantWhole || (this.#view.doubted && this.#readers.count > 0));
   }
 
   /** Asked for each chunk of a blob in turn, hence remembered. */
   #stretches(): IndexRange[] {
-    const from = `${this.#readers.version} ${this.#view.hashed()} ${this.#view.have.count} ${this.#inMemory.size}`;
+    const from = `${this.#readers.version} ${this.#view.hashedTo} ${this.#view.have.count} ${this.#inMemory.size}`;
     if (this.#last.from !== from) this.#last = { from, stretches: this.#compute() };
     return this.#last.stretches;
   }
@@ -87,7 +83,7 @@ export class Demand {
     const count = Math.floor(this.#windowChunks / Math.max(1, served.length));
     const foremost = Math.max(...served.filter((reader) => reader.whole).map((reader) => reader.cursor));
     return served.map(({ cursor, last, whole }) => {
-      let first = whole && cursor === foremost ? Math.min(cursor, this.#view.hashed()) : cursor;
+      let first = whole && cursor === foremost ? Math.min(cursor, this.#view.hashedTo) : cursor;
       // What is on disk takes no memory, so the stretch reaches beyond it.
       while (first < last && this.#view.have.has(first) && !this.#inMemory.has(first)) first++;
       return [first, Math.min(count, last - first + 1)];

@@ -561,6 +561,30 @@ describe('without progress', () => {
     expect(await collect(await reader)).toEqual(blob.bytes);
   });
 
+  test('while only hedges bring bytes the next is asked for as soon as one is read, and not once a peer gives a chunk', async () => {
+    const { blob, tracker, clock, peers, download } = bench(makeBlob(6 * CHUNK), { hedgeMs: 5000 });
+    const fetched = download.background(new AbortController().signal);
+    const hedged = (): number[] => tracker.of('hedge').map(({ index }) => index);
+    clock.advance(5000);
+    expect(hedged()).toEqual([0]);
+    tracker.grant('h0', 0, 1, 'hedge');
+    await tracker.released('h0');
+    expect(hedged(), 'no time has passed').toEqual([0, 1]);
+    tracker.grant('h1', 1, 1, 'hedge');
+    await tracker.released('h1');
+    expect(hedged()).toEqual([0, 1, 2]);
+    await peers.deliver('p', 2, blob.chunk(2));
+    tracker.grant('a', 3, 1);
+    await tracker.released('a');
+    clock.advance(4999);
+    expect(hedged(), 'others bring bytes').toEqual([0, 1, 2]);
+    clock.advance(1);
+    expect(hedged()).toEqual([0, 1, 2, 4]);
+    await peers.deliver('p', 4, blob.chunk(4));
+    await peers.deliver('p', 5, blob.chunk(5));
+    await fetched;
+  });
+
   test('bytes of chunks that are incomplete are progress', async () => {
     const { read, clock, peers, download, tracker, origin } = bench(makeBlob(4 * CHUNK), { hedgeMs: 5000, stallMs: 20_000 });
     void read().catch(() => {});

@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
 import { AgentError } from '../errors.ts';
-import type { DownloadInit } from './download.ts';
+import type { DownloadInit } from './download-contract.ts';
 import { Downloads, type DownloadSettings } from './downloads.ts';
 import { hashPool } from './test-download.ts';
 import { CHUNK, collect, Gate, grantingCoordinator, makeBlob, TestClock, TestOrigin, TestStore, TestSwarm, type TestBlob, type TestCoordinator } from './test-ports.ts';
@@ -23,7 +23,7 @@ interface Host {
   readonly pull: (blob: TestBlob) => Promise<Uint8Array>;
 }
 
-function host(settings: DownloadSettings = {}): Host {
+function host(settings: DownloadSettings = {}, log = pino({ enabled: false })): Host {
   const store = new TestStore();
   const origin = new TestOrigin();
   const swarm = new TestSwarm();
@@ -41,7 +41,7 @@ function host(settings: DownloadSettings = {}): Host {
       hashes: hashPool(),
       now: clock.now,
       every: clock.every,
-      log: pino({ enabled: false }),
+      log,
       metrics: { bytes: () => {}, stored: (bytes) => stored.push(bytes), fallback: (kind) => counted.push(kind) },
     },
     settings,
@@ -71,6 +71,16 @@ test('many at once are one download', async () => {
   expect(h.origin.bytesSent).toBe(blob.key.size);
   expect(h.swarm.handles).toHaveLength(1);
   await quiet(h);
+});
+
+test('a finished blob is logged with its origin, and with where its bytes came from', async () => {
+  const lines: Record<string, unknown>[] = [];
+  const h = host({}, pino({}, { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) }));
+  await h.pull(blob);
+  await quiet(h);
+  const finished = lines.filter(({ msg }) => msg === 'blob finished');
+  expect(finished).toHaveLength(1);
+  expect(finished[0]).toMatchObject({ digest: blob.key.digest, origin: 'docker.io', repository: 'library/nginx', from: 'origin', originBytes: blob.key.size, peerBytes: 0, kept: true });
 });
 
 test('what is stored comes from the store', async () => {

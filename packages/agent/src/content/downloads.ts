@@ -4,7 +4,8 @@ import { Bitfield } from '@flotilla/shared/bitfield';
 import { chunkBounds, type BlobKey } from '@flotilla/shared/chunk-map';
 import { AgentError, toAgentError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { Download, type DownloadComponents, type DownloadEvents, type DownloadInit, type DownloadStatus } from './download.ts';
+import { Download } from './download.ts';
+import type { DownloadComponents, DownloadEvents, DownloadInit, DownloadStatus } from './download-contract.ts';
 import type { ByteRange, Holding, Holdings, ServedBlob, Store, StoredBlob } from './ports.ts';
 
 /** Slices that a stored blob is read and sent in. */
@@ -121,13 +122,14 @@ export class Downloads implements Holdings {
       bytes: (source, bytes) => metrics.bytes(source, bytes),
       fallback: (kind, which) => {
         metrics.fallback(kind);
-        log.warn({ digest: key.digest, kind, ...which.status().bytes, lastError: which.status().lastError }, 'fallback');
+        const { peerBytes, originBytes, duplicateBytes } = which.provenance.summary();
+        log.warn({ digest: key.digest, kind, peerBytes, originBytes, duplicateBytes, lastError: which.status().lastError }, 'fallback');
       },
       finished: (which, stored) => {
         // From now on readers are served from the store.
         if (stored !== undefined) this.#forget(which);
-        const { bytes, startedMs } = which.status();
-        log.info({ digest: key.digest, size: key.size, ...init.source, ...bytes, ms: this.#with.now() - startedMs, kept: stored !== undefined }, 'blob finished');
+        const ms = this.#with.now() - which.status().startedMs;
+        log.info({ digest: key.digest, size: key.size, ...init.source, ...which.provenance.summary(), ms, kept: stored !== undefined }, 'blob finished');
       },
       closed: (which) => {
         this.#forget(which);

@@ -1,9 +1,10 @@
-// The leases that this host holds on one blob: one run being read, one spare, and what was asked for besides.
+// The leases of this host on one blob: it asks for one run to read and a spare, and holds what was granted besides.
 // Reads the runs from the origin and reports them; what a chunk means is the Download's business.
 
 import type { IndexRange } from '@flotilla/shared/bitfield';
-import { chunkBounds, type BlobKey } from '@flotilla/shared/chunk-map';
+import { chunkBounds, chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
 import { toAgentError, type AgentError } from '../errors.ts';
+import { chunkDigest } from '../hash.ts';
 import { NoRangesError, readOriginRun } from './origin-run.ts';
 import type { Lease, LeaseHandle, Origin, ReleaseReason, Source } from './ports.ts';
 
@@ -37,8 +38,8 @@ export interface HeldLeasesComponents {
   readonly now: () => number;
   /** Bytes came from the origin. */
   onBytes(lease: Lease): void;
-  /** A whole chunk, unverified. Resolves once it was dealt with; what it throws ends the run. */
-  onChunk(lease: Lease, index: number, bytes: Uint8Array): Promise<void>;
+  /** A whole chunk and its digest, unverified. Resolves once it was dealt with; what it throws ends the run. Not for audits. */
+  onChunk(lease: Lease, index: number, digest: Uint8Array, bytes: Uint8Array): Promise<void>;
   /** A run failed and was given back. */
   onFailure(error: AgentError): void;
   /** What is read or held has changed. */
@@ -52,6 +53,9 @@ export class HeldLeases {
   readonly #with: HeldLeasesComponents;
   readonly #held = new Map<string, HeldLease>();
   readonly #running = new Set<Promise<void>>();
+  /** What the coordinator was told that this host needs. */
+  #asked: { runs: number; readonly within: IndexRange | undefined } = { runs: 0, within: undefined };
+  /** Bytes per second that this host last got from the origin; 0: not known yet. */
   #originRate = 0;
   #stopping = false;
 
@@ -59,22 +63,6 @@ export class HeldLeases {
     this.#key = key;
     this.#source = source;
     this.#with = components;
-  }
-
-  /** Bytes per second that this host last got from the origin; 0: not known yet. */
-  get originRate(): number {
-    return this.#originRate;
-  }
-
-  /** How many more runs should be asked for. */
-  get wanted(): number {
-    let runs = 0;
-    for (const held of this.#held.values()) if (isRun(held.lease)) runs++;
-    return Math.max(0, WANTED_RUNS - runs);
-  }
-
-  get idle(): boolean {
-    return this.#held.size === 0;
   }
 
   /** Whether the whole blob is being read because the origin has no Range. */
@@ -95,8 +83,25 @@ export class HeldLeases {
     return [...this.#held.values()].map(unfinished).filter(([, count]) => count > 0);
   }
 
-  add(lease: Lease): void {
-    if (this.#stopping) {
+  /** Asks for the runs that are missing, somewhere in these chunks. undefined: none is needed. Says nothing twice. */
+  ask(chunks: IndexRange | undefined): void {
+    const runs = chunks === undefined ? 0 : this.#missingRuns();
+    const within = chunks?.[1] === chunkCount(this.#key.size) ? undefined : chunks;
+    const asked = this.#asked;
+    if (asked.runs === runs && asked.within?.[0] === within?.[0] && asked.within?.[1] === within?.[1]) return;
+    this.#asked = { runs, within };
+    this.#with.handle().need(runs, this.#originRate, within);
+  }
+
+  /** The coordinator is another one: it knows nothing of what was asked. */
+  forgetAsked(): void {
+    this.#asked = { runs: 0, within: undefined };
+  }
+
+  /** @param useful false: the lease is given back at once */
+  grant(lease: Lease, useful: boolean): void {
+    if (isRun(lease)) this.#asked.runs = Math.max(0, this.#asked.runs - 1);
+    if (!useful || this.#stopping) {
       this.#with.handle().release(lease.leaseId, 'unneeded');
       return;
     }
@@ -148,6 +153,12 @@ export class HeldLeases {
     this.#stopping = false;
   }
 
+  #missingRuns(): number {
+    let runs = 0;
+    for (const held of this.#held.values()) if (isRun(held.lease)) runs++;
+    return Math.max(0, WANTED_RUNS - runs);
+  }
+
   #startNext(): void {
     if (this.#stopping) return;
     for (const held of this.#held.values()) {
@@ -176,7 +187,9 @@ export class HeldLeases {
     const handOn = async (index: number, chunk: Uint8Array): Promise<void> => {
       held.inWork.add(index);
       try {
-        await this.#with.onChunk(lease, index, chunk);
+        const digest = await chunkDigest(chunk);
+        if (lease.mode !== 'audit') await this.#with.onChunk(lease, index, digest, chunk);
+        this.#with.handle().done(lease.leaseId, index, [digest]);
       } catch (error) {
         // Told by the loop below, which may be waiting for the socket now.
         failure ??= { error };

@@ -7,7 +7,7 @@ import { formatReference, type Reference } from '@flotilla/shared/reference';
 import type { Fact, Rights } from '../access/rights.ts';
 import { AgentError, toAgentError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { DownloadInit } from './download.ts';
+import type { DownloadInit } from './download-contract.ts';
 import type { Downloads } from './downloads.ts';
 import { MAX_MANIFEST_BYTES, parseManifest } from './manifest.ts';
 import type { Content, Coordinator, Descriptor, Origin, Repository, ServedBlob, ServedManifest } from './ports.ts';

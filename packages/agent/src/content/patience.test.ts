@@ -109,3 +109,17 @@ test('who does not starve is never given up', () => {
     }),
   );
 });
+
+test('while only hedges bring bytes the next one is asked for at once; not after other bytes', () => {
+  const patience = patient();
+  expect(patience.decide(VIEW, START + 5000).kind).toBe('hedge');
+  patience.progressed(START + 5100, true);
+  expect(patience.hedging).toBe(true);
+  expect(patience.decide({ ...VIEW, covered: true }, START + 5100).kind).toBe('wait');
+  expect(patience.decide(VIEW, START + 5100).kind).toBe('hedge');
+  expect(patience.decide(VIEW, START + 5200).kind, 'one at a time').toBe('wait');
+  patience.progressed(START + 5300, true);
+  patience.progressed(START + 5400);
+  expect(patience.decide(VIEW, START + 5500).kind).toBe('wait');
+  expect(patience.decide(VIEW, START + 10_400).kind).toBe('hedge');
+});

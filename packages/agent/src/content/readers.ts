@@ -2,18 +2,18 @@
 //
 // Invariant: a reader that waits is woken by the event that lets it go on, and by nothing else, so that the time it waits is known.
 
-import type { IndexRange } from '@flotilla/shared/bitfield';
+import type { IndexRange, ReadonlyBitfield } from '@flotilla/shared/bitfield';
 import { chunkBounds, chunksOf, type BlobKey, type ByteRange } from '@flotilla/shared/chunk-map';
 import type { AgentError } from '../errors.ts';
 
-/** What a reader needs of the download: bytes that are here, and word that they are. */
+/** What a reader needs of the chunks: bytes that are here, and word that they are. */
 export interface ReadableChunks {
-  has(index: number): boolean;
+  readonly have: ReadonlyBitfield;
   /** Whether a chunk that is here may go out before the whole was verified. */
-  trusted(index: number): boolean;
+  trusts(index: number): boolean;
   readChunk(index: number): Promise<Uint8Array>;
   /** The whole blob's digest was verified. */
-  verified(): boolean;
+  readonly verified: boolean;
   /** The chunk that keeps the whole from being verified; undefined: all are here. */
   missing(): number | undefined;
 }
@@ -197,27 +197,27 @@ export class Readers {
       return this.#ready(reader) ? bytes : undefined;
     } catch (error) {
       if (reader.failure !== undefined) throw reader.failure;
-      if (this.#chunks.has(reader.cursor)) throw error;
+      if (this.#chunks.have.has(reader.cursor)) throw error;
       return undefined;
     }
   }
 
   #ready(reader: Reader): boolean {
-    if (reader.background) return this.#chunks.verified();
-    if (reader.whole && reader.cursor >= reader.last && !this.#chunks.verified()) return false;
+    if (reader.background) return this.#chunks.verified;
+    if (reader.whole && reader.cursor >= reader.last && !this.#chunks.verified) return false;
     if (reader.cursor > reader.last) return true;
-    return this.#chunks.has(reader.cursor) && this.#chunks.trusted(reader.cursor);
+    return this.#chunks.have.has(reader.cursor) && this.#chunks.trusts(reader.cursor);
   }
 
   /** The chunk that a waiting reader waits for; undefined: only for the hash of the whole. */
   #lacks(reader: Reader): number | undefined {
-    if (reader.cursor <= reader.last && !this.#chunks.has(reader.cursor)) return reader.cursor;
+    if (reader.cursor <= reader.last && !this.#chunks.have.has(reader.cursor)) return reader.cursor;
     return this.#chunks.missing();
   }
 
   #moveBackground(reader: Reader): void {
     const before = reader.cursor;
-    while (reader.cursor <= reader.last && this.#chunks.has(reader.cursor)) reader.cursor++;
+    while (reader.cursor <= reader.last && this.#chunks.have.has(reader.cursor)) reader.cursor++;
     if (reader.cursor === before) return;
     if (reader.waitingSinceMs !== undefined) reader.waitingSinceMs = this.#now();
     this.#changed('cursor');

@@ -1,7 +1,8 @@
 // A Download with all its ports in memory, for tests.
 
 import { afterAll } from 'vitest';
-import { Download, type DownloadFallback, type DownloadInit } from './download.ts';
+import { Download } from './download.ts';
+import type { DownloadFallback, DownloadInit } from './download-contract.ts';
 import type { ByteRange, StoredBlob } from './ports.ts';
 import { Events, TestClock, TestCoordinator, TestOrigin, TestPartial, TestSwarm, type TestBlob, type TestLeaseHandle, type TestSwarmHandle } from './test-ports.ts';
 import { HashPool } from './verification.ts';

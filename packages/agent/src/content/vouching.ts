@@ -1,4 +1,4 @@
-// Who says what the chunks of a blob are, and who gave them: what is needed to find a liar.
+// Who says what the chunks of a blob are, who gave them, and who is believed: what is needed to find a liar, and to do without.
 
 import { Bitfield } from '@flotilla/shared/bitfield';
 import { chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
@@ -21,6 +21,8 @@ export class Vouching {
   readonly #givenBy = new Map<number, string>();
   readonly #selfRead: Bitfield;
   #proven = false;
+  #doubted = false;
+  #originOnly = false;
 
   constructor(key: BlobKey) {
     const chunks = chunkCount(key.size);
@@ -68,6 +70,44 @@ export class Vouching {
   /** The whole was verified, and with it every chunk that was hashed. */
   prove(): void {
     this.#proven = true;
+    this.#doubted = false;
+  }
+
+  get proven(): boolean {
+    return this.#proven;
+  }
+
+  /** The whole was wrong: until it is right, only what was read here goes out. */
+  doubt(): void {
+    this.#doubted = true;
+  }
+
+  get doubted(): boolean {
+    return this.#doubted;
+  }
+
+  /** Nobody could say which peer lied: only the origin is believed from now on. */
+  distrustPeers(): void {
+    this.#originOnly = true;
+  }
+
+  get originOnly(): boolean {
+    return this.#originOnly;
+  }
+
+  /** Whether a chunk that is here may go out. */
+  trusts(index: number): boolean {
+    return this.#proven || !this.#doubted || this.#selfRead.has(index);
+  }
+
+  /** Whether a peer's copy is believed. In doubt, one that only its sender vouches for is not. */
+  believes(index: number): boolean {
+    return !this.#originOnly && (!this.#doubted || this.expected(index) !== undefined);
+  }
+
+  /** The chunks, here or not, that this host did not read itself. */
+  doubtful(): number[] {
+    return Array.from({ length: this.#selfRead.length }, (_, index) => index).filter((index) => !this.#selfRead.has(index));
   }
 
   /** True for chunks that this host itself read at the origin: nobody else has to be believed. */
