@@ -21,8 +21,8 @@ export interface Observed {
   readonly startedMs: number;
   readonly outcomes: readonly ClientOutcome[];
   readonly origin: OriginUse;
-  /** Down the hosts' links: bytes by the interfaces and frame by frame, frames, and frames that found the queue full. */
-  readonly wire: { readonly interfaces: number; readonly frames: number; readonly packets: number; readonly drops: number };
+  /** Bytes down the hosts' links, by the interfaces and frame by frame; and what all interfaces have sent to the bridge and had from it. */
+  readonly wire: { readonly interfaces: number; readonly frames: number; readonly sent: number; readonly received: number };
   /** Ports of the timeline. */
   readonly originPort: string;
   readonly samples: readonly Sample[];
@@ -60,7 +60,7 @@ export interface Figures {
   readonly originFirstBytesS: number | undefined;
   readonly wirePerPayload: number;
   readonly framesPerPayload: number;
-  /** Frames that did not fit into a host's queue and were sent again. */
+  /** Of all bytes sent, those that did not fit into the queue before the receiver's link: they were sent again. */
   readonly lostShare: number;
   readonly cpuPerGiB: number;
   readonly agentCpuPerGiB: number;
@@ -120,7 +120,7 @@ export function figuresOf(observed: Observed): Figures {
     originFirstBytesS: passed(64 * 1024),
     wirePerPayload: wire.interfaces / delivered,
     framesPerPayload: wire.frames / delivered,
-    lostShare: wire.drops / (wire.packets + wire.drops),
+    lostShare: 1 - wire.received / wire.sent,
     cpuPerGiB: perGiB(cpuSeconds.agents + cpuSeconds.tracker + cpuSeconds.registry),
     agentCpuPerGiB: perGiB(cpuSeconds.agents),
     trackerCpuPerGiB: perGiB(cpuSeconds.tracker),

@@ -32,13 +32,6 @@ export interface Traffic {
   readonly up: number;
 }
 
-/** Frames towards a host, each with its own headers as on a cable. Every drop makes its sender send again. */
-export interface Bucket {
-  readonly bytes: number;
-  readonly packets: number;
-  readonly drops: number;
-}
-
 export class Network {
   readonly #prefix: string;
   readonly #bridge: string;
@@ -99,15 +92,16 @@ export class Network {
     for (const line of readFileSync(`/proc/${this.#keeper!.pid}/net/dev`, 'utf8').split('\n')) {
       const [name, figures] = line.split(':');
       const [up = 0, , , , , , , , down = 0] = (figures ?? '').trim().split(/\s+/).map(Number);
-      if (figures !== undefined) counters.set(name!.trim(), { down, up });
+      // The bridge itself and the loopback are nobody's link.
+      if (figures !== undefined && !['br0', 'lo'].includes(name!.trim())) counters.set(name!.trim(), { down, up });
     }
     return counters;
   }
 
-  /** What the token buckets towards each host say, by port. */
-  async buckets(): Promise<Map<string, Bucket>> {
-    const all = JSON.parse(await run('tc', ['-n', this.#bridge, '-s', '-j', 'qdisc', 'show'], { signal: this.#signal })) as ({ kind: string; dev: string } & Bucket)[];
-    return new Map(all.filter(({ kind }) => kind === 'tbf').map(({ dev, bytes, packets, drops }) => [dev, { bytes, packets, drops }]));
+  /** Bytes towards each host as the token bucket counts them: every frame with its own headers, as on a cable. By port. */
+  async framesDown(): Promise<Map<string, number>> {
+    const buckets = JSON.parse(await run('tc', ['-n', this.#bridge, '-s', '-j', 'qdisc', 'show'], { signal: this.#signal })) as { kind: string; dev: string; bytes: number }[];
+    return new Map(buckets.filter(({ kind }) => kind === 'tbf').map(({ dev, bytes }) => [dev, bytes]));
   }
 
   async #addNamespace(name: string): Promise<void> {

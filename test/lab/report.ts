@@ -25,7 +25,7 @@ const ROWS: readonly (readonly [Numeric, string, number])[] = [
   ['originWire', 'origin: wire / image', 3],
   ['wirePerPayload', 'wire / payload (interfaces)', 3],
   ['framesPerPayload', 'wire / payload (frames)', 3],
-  ['lostShare', 'frames lost to full queues', 4],
+  ['lostShare', 'lost to full queues', 4],
   ['cpuPerGiB', 'CPU-s per GiB', 1],
   ['agentCpuPerGiB', '  agents', 1],
   ['trackerCpuPerGiB', '  tracker', 2],

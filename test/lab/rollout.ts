@@ -8,7 +8,7 @@ import { Client, type ClientOutcome } from './clients.ts';
 import { AGENT_URL, Fleet, ORIGIN_NAME } from './fleet.ts';
 import { makeImage, type Image } from './image.ts';
 import { figuresOf, type Figures } from './measure.ts';
-import type { Bucket, Link, Network } from './network.ts';
+import type { Link, Network } from './network.ts';
 import { machineTime } from './processes.ts';
 import { serveImage, type ServedOrigin } from './registry.ts';
 import type { Plan } from './scenarios.ts';
@@ -60,7 +60,7 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
   for (const [host, { namespace, port }] of places.hosts.entries()) {
     clients.push(await Client.prepare({ host, namespace, base, image, dir: join(dir, `${port}-client`) }, opened));
   }
-  const baseline = { idle: machineTime(), cpu: cpuSeconds(fleet, origin), buckets: await places.network.buckets() };
+  const baseline = { idle: machineTime(), cpu: cpuSeconds(fleet, origin), frames: await places.network.framesDown() };
 
   const timeline = new Timeline(places.network, opened);
   const outcomes = await carryOut(init, clients, fleet, timeline);
@@ -68,11 +68,10 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
 
   const idle = machineTime();
   const cpu = cpuSeconds(fleet, origin);
-  const buckets = await places.network.buckets();
+  const frames = await places.network.framesDown();
   const memory = fleet?.agents.filter(({ process }) => process.exit === undefined).map(({ process }) => process.memory()) ?? [];
   const metrics = ((await fleet?.metrics()) ?? []).filter((measured) => measured !== undefined);
   const ports = places.hosts.map(({ port }) => port);
-  const bucketsSum = (key: keyof Bucket): number => sum(ports.map((port) => (buckets.get(port)?.[key] ?? 0) - (baseline.buckets.get(port)?.[key] ?? 0)));
   const figures = figuresOf({
     plan,
     blobs: image.blobs,
@@ -81,9 +80,9 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
     origin: await origin.use(),
     wire: {
       interfaces: sum(ports.map((port) => samples.at(-1)?.ports.get(port)?.down ?? 0)),
-      frames: bucketsSum('bytes'),
-      packets: bucketsSum('packets'),
-      drops: bucketsSum('drops'),
+      frames: sum(ports.map((port) => (frames.get(port) ?? 0) - (baseline.frames.get(port) ?? 0))),
+      sent: sum([...(samples.at(-1)?.ports.values() ?? [])].map(({ up }) => up)),
+      received: sum([...(samples.at(-1)?.ports.values() ?? [])].map(({ down }) => down)),
     },
     originPort: places.origin.port,
     samples,
