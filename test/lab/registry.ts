@@ -9,7 +9,7 @@ import type { Image, ImageBlob } from './image.ts';
 import type { Link } from './network.ts';
 import { startIn, type LabProcess } from './processes.ts';
 
-export const REGISTRY_PORT = 5000;
+const REGISTRY_PORT = 5000;
 const START_TIMEOUT_MS = 15_000;
 
 export interface ServedOrigin {
