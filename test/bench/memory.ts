@@ -27,7 +27,7 @@ export interface MemoryResult {
   readonly ok: boolean;
 }
 
-/** One agent pulls from the origin and serves; a second pulls from it; a third gives the blob to a slow client. */
+/** One agent pulls from the origin and serves; a second pulls from it; a third gives it to a slow client; a fourth keeps nothing. */
 export async function benchMemory(blobMiB: number, progress: (text: string) => void): Promise<MemoryResult> {
   progress(`making a blob of ${blobMiB} MiB`);
   const origin = await startPatternOrigin(blobMiB * MIB);
@@ -39,7 +39,9 @@ export async function benchMemory(blobMiB: number, progress: (text: string) => v
     const second = await fleet.addAgent('second', flags);
     figures.push(await measure(second, 'pulls from the first', blobMiB, progress, () => fetchWhole(second, origin)));
     const third = await fleet.addAgent('third', flags);
-    figures.push(await measure(third, 'pulls for a client of 100 MiB/s', blobMiB, progress, () => fetchSlowly(third, origin, 100 * MIB)));
+    figures.push(await measure(third, 'pulls for a client of 50 MiB/s', blobMiB, progress, () => fetchSlowly(third, origin, 50 * MIB)));
+    const fourth = await fleet.addAgent('fourth', [...flags.slice(0, 2), '--store-limit', '1MiB']);
+    figures.push(await measure(fourth, 'pulls with no room on disk', blobMiB, progress, () => fetchWhole(fourth, origin)));
     figures.push(await measure(agent, 'has served all of them', blobMiB, progress, () => Promise.resolve()));
     const copies = origin.sent() / origin.size;
     return { blobMiB, limitMiB: LIMIT_MIB, copiesOutOfTheOrigin: copies, figures, ok: figures.every(({ highestMiB }) => highestMiB <= LIMIT_MIB) };

@@ -126,7 +126,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   const admin = createAdmin({ readiness: () => readiness(state.current, config, membership, startedMs), metrics });
   opened.defer(() => admin.close());
   opened.defer(() => registry.close());
-  const addresses = { admin: await admin.listen(config.adminListen), registry: await registry.listen(config.listen), ...(swarm && { peers: config.p2pListen }) };
+  const addresses = { admin: await admin.listen(config.adminListen), registry: await registry.listen(config.listen), ...(swarm && { peers: { host: config.p2pListen.host, port: swarm.port } }) };
   const status = async (): Promise<AgentStatus> => ({
     version: AGENT_VERSION,
     name: config.name,

@@ -16,7 +16,7 @@ export function startMemoryValve(): () => void {
     const { arrayBuffers } = process.memoryUsage();
     floorBytes = Math.min(floorBytes, arrayBuffers);
     if (arrayBuffers - floorBytes < GROWTH_BYTES) return;
-    void gc({ type: 'major', execution: 'sync' });
+    gc({ type: 'major', execution: 'sync' });
     floorBytes = process.memoryUsage().arrayBuffers;
   }, CHECK_INTERVAL_MS);
   timer.unref();

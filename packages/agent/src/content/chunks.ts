@@ -112,7 +112,7 @@ export class Chunks {
   }
 
   async readChunk(index: number): Promise<Uint8Array> {
-    if (this.#stored !== undefined) return this.#stored.read(chunkBounds(this.key.size, index));
+    if (this.#stored !== undefined) return this.#stored.readChunk(index);
     const held = this.have.has(index);
     try {
       return await this.#partial.read(index);

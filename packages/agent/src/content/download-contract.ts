@@ -47,7 +47,7 @@ export interface DownloadInit {
   readonly auditMs?: number;
   /** An origin that fails is no reason to give up before peers had this long to say what they hold. @default 2000 */
   readonly settleMs?: number;
-  /** What a blob without room on disk may take in memory. @default 32 MiB */
+  /** What a blob without room on disk may take in memory. @default 16 MiB */
   readonly windowBytes?: number;
 }
 
@@ -67,7 +67,7 @@ export interface DownloadStatus {
   readonly lastError?: string;
 }
 
-const DEFAULTS = { lingerMs: 5000, hedgeMs: 5000, stallMs: 60_000, auditMs: 15_000, settleMs: 2000, windowBytes: 32 * 1024 * 1024 };
+const DEFAULTS = { lingerMs: 5000, hedgeMs: 5000, stallMs: 60_000, auditMs: 15_000, settleMs: 2000, windowBytes: 16 * 1024 * 1024 };
 
 export type CompleteInit = Required<Omit<DownloadInit, 'mediaType'>> & Pick<DownloadInit, 'mediaType'>;
 

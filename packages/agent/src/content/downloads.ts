@@ -1,15 +1,12 @@
 // The downloads at work on this host: one per blob, whoever asks. Also where peers' requests find what is here.
 
 import { Bitfield } from '@flotilla/shared/bitfield';
-import { chunkBounds, type BlobKey } from '@flotilla/shared/chunk-map';
+import { chunkBounds, chunksOf, type BlobKey } from '@flotilla/shared/chunk-map';
 import { AgentError, toAgentError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Download } from './download.ts';
 import type { DownloadComponents, DownloadEvents, DownloadInit, DownloadStatus } from './download-contract.ts';
 import type { ByteRange, Holding, Holdings, ServedBlob, Store, StoredBlob } from './ports.ts';
-
-/** Slices that a stored blob is read and sent in. */
-const STORED_READ_BYTES = 512 * 1024;
 
 export interface DownloadsComponents extends Omit<DownloadComponents, 'partial' | 'events'> {
   readonly store: Store;
@@ -170,28 +167,33 @@ export class Downloads implements Holdings {
     signal.addEventListener('abort', unpin, { once: true });
     try {
       signal.throwIfAborted();
-      const first = await this.#readSlice(stored, range, range.start);
-      return this.#slices(stored, range, first, signal, unpin);
+      const { first, last } = chunksOf(stored.key.size, range);
+      const head = last < first ? new Uint8Array(0) : await this.#readSlice(stored, range, first);
+      return this.#slices(stored, range, head, signal, unpin);
     } catch (error) {
       unpin();
       throw error;
     }
   }
 
-  async *#slices(stored: StoredBlob, range: ByteRange, first: Uint8Array, signal: AbortSignal, done: () => void): AsyncGenerator<Uint8Array> {
+  async *#slices(stored: StoredBlob, range: ByteRange, head: Uint8Array, signal: AbortSignal, done: () => void): AsyncGenerator<Uint8Array> {
     try {
-      if (first.length > 0) yield first;
-      for (let start = range.start + first.length; start < range.end; start += STORED_READ_BYTES) {
+      const { first, last } = chunksOf(stored.key.size, range);
+      if (head.length > 0) yield head;
+      for (let index = first + 1; index <= last; index++) {
         signal.throwIfAborted();
-        yield await this.#readSlice(stored, range, start);
+        yield await this.#readSlice(stored, range, index);
       }
     } finally {
       done();
     }
   }
 
-  async #readSlice(stored: StoredBlob, range: ByteRange, start: number): Promise<Uint8Array> {
-    const bytes = await stored.read({ start, end: Math.min(range.end, start + STORED_READ_BYTES) });
+  /** What the range takes of one chunk. */
+  async #readSlice(stored: StoredBlob, range: ByteRange, index: number): Promise<Uint8Array> {
+    const { start, end } = chunkBounds(stored.key.size, index);
+    const chunk = await stored.readChunk(index);
+    const bytes = chunk.subarray(Math.max(0, range.start - start), Math.min(end, range.end) - start);
     this.#with.metrics.stored(bytes.length);
     return bytes;
   }
@@ -214,7 +216,7 @@ class StoredHolding implements Holding {
   }
 
   readChunk(index: number): Promise<Uint8Array> {
-    return this.#stored.read(chunkBounds(this.key.size, index));
+    return this.#stored.readChunk(index);
   }
 }
 

@@ -54,8 +54,8 @@ export interface StoredBlob {
   readonly mediaType: string | undefined;
   /** 32 bytes per chunk, in order. */
   readonly chunkDigests: readonly Uint8Array[];
-  /** Reads `[start, end)`; @throws STORE_CORRUPT */
-  read(range: ByteRange): Promise<Uint8Array>;
+  /** Reads a whole chunk and compares it with its digest, as disks rot. @throws STORE_CORRUPT, and the blob is dropped */
+  readChunk(index: number): Promise<Uint8Array>;
 }
 
 /** The chunks of an unfinished blob. One writer: its Download. */

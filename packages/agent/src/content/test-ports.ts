@@ -344,8 +344,9 @@ export class TestStored implements StoredBlob {
     this.chunkDigests = chunkDigests;
   }
 
-  async read({ start, end }: ByteRange): Promise<Uint8Array> {
+  async readChunk(index: number): Promise<Uint8Array> {
     if (this.damaged !== undefined) throw this.damaged;
+    const { start, end } = chunkBounds(this.key.size, index);
     return this.#bytes.slice(start, end);
   }
 }

@@ -87,5 +87,12 @@ export async function expectStored(from: BlobStore, blob: TestBlob): Promise<voi
   const stored = await from.find(blob.key.digest);
   expect(stored?.key).toEqual(blob.key);
   expect(stored!.chunkDigests.map(hex)).toEqual(blob.chunks.map(({ digest }) => hex(digest)));
-  expect(Buffer.compare(await stored!.read({ start: 0, end: blob.key.size }), blob.bytes)).toBe(0);
+  expect(Buffer.compare(await readBlob(stored!), blob.bytes)).toBe(0);
+}
+
+/** All chunks of a stored blob, in order. */
+export async function readBlob(stored: StoredBlob): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for (let index = 0; index < stored.chunkDigests.length; index++) chunks.push(await stored.readChunk(index));
+  return Buffer.concat(chunks);
 }

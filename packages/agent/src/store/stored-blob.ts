@@ -1,7 +1,9 @@
 // A finished blob, read from its file.
 
-import type { BlobKey, ByteRange, StoredBlob } from '../content/ports.ts';
+import { chunkBounds } from '@flotilla/shared/chunk-map';
+import type { BlobKey, StoredBlob } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
+import { chunkDigest, sameDigest } from '../hash.ts';
 import { blamesFile, diskError, type DiskIo } from './disk-io.ts';
 import type { DataFile, OpenFiles } from './open-files.ts';
 
@@ -33,12 +35,20 @@ export class DiskBlob implements StoredBlob {
     this.#with = components;
   }
 
-  async read({ start, end }: ByteRange): Promise<Uint8Array> {
+  async readChunk(index: number): Promise<Uint8Array> {
+    const { start, end } = chunkBounds(this.key.size, index);
+    const bytes = await this.#read(start, end);
+    const digest = this.chunkDigests[index];
+    if (digest !== undefined && sameDigest(await chunkDigest(bytes), digest)) return bytes;
+    throw await this.#corrupt(start, end, new Error('the bytes are not what was written'));
+  }
+
+  async #read(start: number, end: number): Promise<Uint8Array> {
     if (!(start >= 0 && start <= end && end <= this.key.size)) {
       throw new RangeError(`bytes ${start} to ${end} of a blob of ${this.key.size}`);
     }
     const { io, files } = this.#with;
-    const bytes = Buffer.allocUnsafe(end - start);
+    const bytes = Buffer.allocUnsafeSlow(end - start);
     try {
       const filled = await files.use(this.file, (handle) => io.read(handle, bytes, start));
       if (filled === bytes.length) return bytes;

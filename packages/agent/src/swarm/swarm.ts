@@ -172,6 +172,11 @@ export class PeerSwarm implements Swarm {
     return reachableAt(this.#node, this.#init.announce);
   }
 
+  /** The TCP port as it was bound. */
+  get port(): number {
+    return Number(/\/tcp\/(\d+)/.exec(this.#node.getMultiaddrs()[0]?.toString() ?? '')?.[1] ?? 0);
+  }
+
   join(member: SwarmMember): SwarmHandle {
     return this.#exchange.join(member);
   }

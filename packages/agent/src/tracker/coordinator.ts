@@ -107,6 +107,8 @@ export class TrackerCoordinator implements Coordinator {
 
   /** A finished blob is held no more. */
   evicted(blob: BlobKey): void {
+    // A Download that has begun since tells what it holds itself; this word would come after its own and undo it.
+    if (this.#joined.has(keyOf(blob))) return;
     this.#session?.send({ type: 'lost', blob: plain(blob), ranges: [[0, chunkCount(blob.size)]] });
   }
 
