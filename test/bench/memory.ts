@@ -9,7 +9,8 @@ import { FleetProcesses, type AgentProgram } from '../support/processes.ts';
 import { startPatternOrigin, type PatternOrigin } from './pattern-origin.ts';
 
 const MIB = 1024 * 1024;
-const LIMIT_MIB = 250;
+/** 250 MB */
+const LIMIT_MIB = 238;
 
 interface MemoryFigure {
   readonly agent: string;

@@ -212,7 +212,7 @@ function defaults(env: Environment): Partial<Record<SettingName, unknown>> {
     name: hostname(),
     label: {},
     storeMinFreeShare: 0.2,
-    cacheBytes: 16 * MIB,
+    cacheBytes: 8 * MIB,
     prefetch: true,
     stallMs: 60_000,
     drainTimeoutMs: 60_000,

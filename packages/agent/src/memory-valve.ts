@@ -5,7 +5,7 @@
 
 const CHECK_INTERVAL_MS = 50;
 /** Buffers may grow by so much since the last collection. */
-const GROWTH_BYTES = 32 * 1024 * 1024;
+const GROWTH_BYTES = 16 * 1024 * 1024;
 
 /** @returns what stops it; without `gc` there is nothing to do */
 export function startMemoryValve(): () => void {

@@ -52,6 +52,8 @@ function run(command: HashCommand): HashReply | undefined {
   switch (command.type) {
     case 'bytes':
       hash.update(command.bytes);
+      // A copy of this thread's own: freed now, not at this thread's next collection.
+      (command.bytes.buffer as ArrayBuffer).transfer(0);
       return { ticket };
     case 'file':
       hashFile(hash, command.path, command.start, command.end);
