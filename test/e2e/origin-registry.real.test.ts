@@ -22,6 +22,7 @@ const manifest = Buffer.from(
     layers: [{ mediaType: 'application/vnd.oci.image.layer.v1.tar', digest: digestOf(blob), size: blob.length }],
   }),
 );
+const AGENT = { kind: 'agent' } as const;
 const signal = new AbortController().signal;
 
 needs('docker-registry', 'openssl')('a registry that issues tokens', () => {
@@ -55,37 +56,37 @@ needs('docker-registry', 'openssl')('a registry that issues tokens', () => {
     const before = tokens.requests.length;
     const anonymous = client();
     const descriptor = { digest: digestOf(manifest), size: manifest.length, mediaType: OCI };
-    expect(await anonymous.resolve(PUBLIC, '1.0', [], signal)).toEqual(descriptor);
-    expect(await anonymous.resolve(PUBLIC, descriptor.digest, [OCI], signal)).toEqual(descriptor);
-    expect(await bytesOf(await anonymous.read({ ...PUBLIC, kind: 'manifest', mediaType: OCI }, descriptor.digest, undefined, signal))).toEqual(manifest);
-    expect(await anonymous.stat(PUBLIC, digestOf(blob), signal)).toEqual({ size: blob.length });
+    expect(await anonymous.resolve(PUBLIC, '1.0', [], AGENT, signal)).toMatchObject(descriptor);
+    expect(await anonymous.resolve(PUBLIC, descriptor.digest, [OCI], AGENT, signal)).toMatchObject(descriptor);
+    expect(await bytesOf(await anonymous.read({ ...PUBLIC, kind: 'manifest', mediaType: OCI }, descriptor.digest, undefined, AGENT, signal))).toEqual(manifest);
+    expect(await anonymous.stat(PUBLIC, digestOf(blob), AGENT, signal)).toMatchObject({ size: blob.length });
     const source = { ...PUBLIC, kind: 'blob' as const };
     const ranges = [{ start: 0, end: 1 }, { start: 65_536, end: 1_000_000 }, { start: 2_999_999, end: 3_000_000 }];
     for (const range of ranges) {
-      const part = await anonymous.read(source, digestOf(blob), range, signal);
+      const part = await anonymous.read(source, digestOf(blob), range, AGENT, signal);
       expect(part).toMatchObject({ start: range.start, size: blob.length, ranged: true });
       expect(await bytesOf(part)).toEqual(blob.subarray(range.start, range.end));
     }
-    expect(await bytesOf(await anonymous.read(source, digestOf(blob), undefined, signal))).toEqual(blob);
+    expect(await bytesOf(await anonymous.read(source, digestOf(blob), undefined, AGENT, signal))).toEqual(blob);
     // One token for all of it.
     expect(tokens.requests.slice(before)).toEqual([{ scope: 'repository:public/app:pull', signedIn: false }]);
   });
 
   it('says what is not there', async () => {
-    await expect(client().resolve(PUBLIC, 'missing', [], signal)).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' });
-    await expect(client().stat(PUBLIC, digestOf(Buffer.from('missing')), signal)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
-    await expect(client().read({ ...PUBLIC, kind: 'blob' }, digestOf(Buffer.from('missing')), undefined, signal)).rejects.toMatchObject({
+    await expect(client().resolve(PUBLIC, 'missing', [], AGENT, signal)).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' });
+    await expect(client().stat(PUBLIC, digestOf(Buffer.from('missing')), AGENT, signal)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+    await expect(client().read({ ...PUBLIC, kind: 'blob' }, digestOf(Buffer.from('missing')), undefined, AGENT, signal)).rejects.toMatchObject({
       code: 'BLOB_UNKNOWN',
       detail: { status: 404, originCode: 'BLOB_UNKNOWN' },
     });
   });
 
   it('gives a private image to those who may, with the token of their own repository', async () => {
-    await expect(client().resolve(PRIVATE, '1.0', [], signal)).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
-    await expect(client('builder:wrong').resolve(PRIVATE, '1.0', [], signal)).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
+    await expect(client().resolve(PRIVATE, '1.0', [], AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
+    await expect(client('builder:wrong').resolve(PRIVATE, '1.0', [], AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
     const signedIn = client(tokens.credentials);
-    expect((await signedIn.resolve(PRIVATE, '1.0', [], signal)).digest).toBe(digestOf(manifest));
-    expect(await bytesOf(await signedIn.read({ ...PRIVATE, kind: 'blob' }, digestOf(blob), { start: 10, end: 20 }, signal))).toEqual(blob.subarray(10, 20));
+    expect((await signedIn.resolve(PRIVATE, '1.0', [], AGENT, signal)).digest).toBe(digestOf(manifest));
+    expect(await bytesOf(await signedIn.read({ ...PRIVATE, kind: 'blob' }, digestOf(blob), { start: 10, end: 20 }, AGENT, signal))).toEqual(blob.subarray(10, 20));
   });
 });
 

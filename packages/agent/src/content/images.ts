@@ -10,13 +10,14 @@ import type { Logger } from '../log.ts';
 import type { DownloadInit } from './download-contract.ts';
 import type { Downloads } from './downloads.ts';
 import { MAX_MANIFEST_BYTES, parseManifest } from './manifest.ts';
-import type { Content, Coordinator, Descriptor, Origin, Repository, ServedBlob, ServedManifest } from './ports.ts';
+import type { Authority, Content, Coordinator, Descriptor, Origin, Repository, ServedBlob, ServedManifest } from './ports.ts';
 import type { Prefetch } from './prefetch.ts';
 
 /** Digests are not asked about at an origin that has just been found unreachable, where something is known of them. */
 const DOWN_MS = 10_000;
 /** Origins of which that is remembered. */
 const MAX_DOWN = 256;
+const AGENT: Authority = { kind: 'agent' };
 const ACCEPT_ANY = [
   'application/vnd.oci.image.index.v1+json',
   'application/vnd.oci.image.manifest.v1+json',
@@ -81,7 +82,7 @@ export class Images implements Content {
   async #resolve(repository: Repository, tag: string, accept: readonly string[], signal: AbortSignal): Promise<{ descriptor: Descriptor; stale: boolean }> {
     const { origin, rights } = this.#with;
     try {
-      const descriptor = await origin.resolve(repository, tag, accept.length > 0 ? accept : ACCEPT_ANY, signal);
+      const { right: _right, ...descriptor } = await origin.resolve(repository, tag, accept.length > 0 ? accept : ACCEPT_ANY, AGENT, signal);
       this.#downSinceMs.delete(repository.origin);
       await this.#note(rights.resolved(repository, tag, descriptor));
       return { descriptor, stale: false };
@@ -123,10 +124,10 @@ export class Images implements Content {
 
   async #ask(repository: Repository, digest: Digest, kind: Fact['kind'], signal: AbortSignal): Promise<Fact> {
     if (kind === 'blob') {
-      const { size } = await this.#with.origin.stat(repository, digest, signal);
+      const { size } = await this.#with.origin.stat(repository, digest, AGENT, signal);
       return { digest, size, mediaType: 'application/octet-stream', kind };
     }
-    const { size, mediaType } = await this.#with.origin.resolve(repository, digest, ACCEPT_ANY, signal);
+    const { size, mediaType } = await this.#with.origin.resolve(repository, digest, ACCEPT_ANY, AGENT, signal);
     return { digest, size, mediaType, kind };
   }
 

@@ -4,7 +4,10 @@
 
 import { chunkBounds, chunkSize, type BlobKey, type ByteRange } from '@flotilla/shared/chunk-map';
 import { AgentError } from '../errors.ts';
-import type { Origin, Source } from './ports.ts';
+import type { Authority, Origin, Source } from './ports.ts';
+
+/** Leased runs are read for the fleet, with this agent's right. */
+const AGENT: Authority = { kind: 'agent' };
 
 /** The origin ignored Range, so that a run cannot be read alone. */
 export class NoRangesError extends Error {
@@ -37,7 +40,7 @@ export async function* readOriginRun(
   const run: ByteRange = { start: chunkBounds(key.size, first).start, end: chunkBounds(key.size, first + count - 1).end };
   const all: ByteRange = { start: 0, end: key.size };
   const range = whole || (run.start === all.start && run.end === all.end) ? all : run;
-  const answer = await origin.read(source, key.digest, range === all ? undefined : range, signal);
+  const answer = await origin.read(source, key.digest, range === all ? undefined : range, AGENT, signal);
   try {
     if (answer.size !== undefined && answer.size !== key.size) throw wrongLength(key, `the origin has ${answer.size} bytes where ${key.size} were said`);
     if (!answer.ranged && range !== all) throw new NoRangesError();

@@ -36,14 +36,34 @@ export interface OriginBody {
   cancel(): void;
 }
 
+/** Whose right is used at the origin. */
+export type Authority =
+  /** Nobody's: no credential is ever sent; a token that the origin gives to anybody may be. */
+  | { readonly kind: 'anonymous' }
+  /** This agent's own: the credentials configured for the repository, where there are any. */
+  | { readonly kind: 'agent' }
+  /** A local caller's: its Basic or Bearer header, as it came. Tokens got with it are kept under `id`, which no other header shares. */
+  | { readonly kind: 'caller'; readonly id: string; readonly authorization: string };
+
+/** The right under which an origin answered. */
+export interface Right {
+  /** No credential was used: anybody gets this answer there. */
+  readonly anonymous: boolean;
+  /** How long from now it holds, as its token says; undefined: no token was asked for, or credentials that do not expire. */
+  readonly lifetimeMs: number | undefined;
+}
+
+/** An answer of the origin and the right it was given under. */
+export type Granted<T> = T & { readonly right: Right };
+
 /** The registry client. Every method throws AgentError with an ORIGIN_* code, MANIFEST_UNKNOWN or BLOB_UNKNOWN. */
 export interface Origin {
   /** HEAD of a manifest (GET where the origin's HEAD lacks a header). Never from a cache. */
-  resolve(repository: Repository, reference: string, accept: readonly string[], signal: AbortSignal): Promise<Descriptor>;
+  resolve(repository: Repository, reference: string, accept: readonly string[], authority: Authority, signal: AbortSignal): Promise<Granted<Descriptor>>;
   /** HEAD of a blob; size and whether it exists. */
-  stat(repository: Repository, digest: Digest, signal: AbortSignal): Promise<{ size: number }>;
+  stat(repository: Repository, digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<{ size: number }>>;
   /** Bytes of a blob or manifest; a range is asked for as one bounded Range, never `bytes=N-`. No range: the whole. */
-  read(source: Source, digest: Digest, range: ByteRange | undefined, signal: AbortSignal): Promise<OriginBody>;
+  read(source: Source, digest: Digest, range: ByteRange | undefined, authority: Authority, signal: AbortSignal): Promise<OriginBody>;
 }
 
 // ---------------------------------------------------------------- store

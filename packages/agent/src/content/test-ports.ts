@@ -8,11 +8,13 @@ import { parseDigest, type Digest } from '@flotilla/shared/digest';
 import type { LocateResponse, PeerInfo } from '@flotilla/shared/tracker-api';
 import { AgentError } from '../errors.ts';
 import type {
+  Authority,
   BlobKey,
   ByteRange,
   ChunkVerdict,
   Coordinator,
   Descriptor,
+  Granted,
   Lease,
   LeaseHandle,
   LeaseMember,
@@ -20,6 +22,7 @@ import type {
   OriginBody,
   PartialBlob,
   Repository,
+  Right,
   Source,
   SourceStatus,
   Store,
@@ -161,6 +164,8 @@ export class TestOrigin implements Origin {
   bytesSent = 0;
   /** Answers Range requests with ranges. */
   ranges = true;
+  /** The right that every answer is given under. */
+  right: Right = { anonymous: true, lifetimeMs: undefined };
   /** Thrown by every call while it is set. */
   down: AgentError | undefined;
   /** Passed before each piece; gets the place of its first byte in the blob. */
@@ -178,25 +183,25 @@ export class TestOrigin implements Origin {
     return this.events.all.filter((event) => event.type === type).length;
   }
 
-  async resolve(_repository: Repository, reference: string, _accept: readonly string[], signal: AbortSignal): Promise<Descriptor> {
+  async resolve(_repository: Repository, reference: string, _accept: readonly string[], _authority: Authority, signal: AbortSignal): Promise<Granted<Descriptor>> {
     this.events.push({ type: 'resolve', reference });
     signal.throwIfAborted();
     if (this.down !== undefined) throw this.down;
     const found = this.tags.get(reference) ?? [...this.tags.values()].find(({ digest }) => digest === reference);
     if (found === undefined) throw new AgentError('MANIFEST_UNKNOWN', `no ${reference}`);
-    return found;
+    return { ...found, right: this.right };
   }
 
-  async stat(_repository: Repository, digest: Digest, signal: AbortSignal): Promise<{ size: number }> {
+  async stat(_repository: Repository, digest: Digest, _authority: Authority, signal: AbortSignal): Promise<Granted<{ size: number }>> {
     this.events.push({ type: 'stat', digest });
     signal.throwIfAborted();
     if (this.down !== undefined) throw this.down;
     const bytes = this.blobs.get(digest);
     if (bytes === undefined) throw new AgentError('BLOB_UNKNOWN', `no ${digest}`);
-    return { size: bytes.length };
+    return { size: bytes.length, right: this.right };
   }
 
-  async read(source: Source, digest: Digest, range: ByteRange | undefined, signal: AbortSignal): Promise<OriginBody> {
+  async read(source: Source, digest: Digest, range: ByteRange | undefined, _authority: Authority, signal: AbortSignal): Promise<OriginBody> {
     this.events.push({ type: 'read', digest, range, source });
     await this.beforeAnswer(signal);
     signal.throwIfAborted();

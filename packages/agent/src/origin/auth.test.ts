@@ -3,7 +3,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Credentials } from './auth.ts';
 import { ScriptedServer, reply } from './scripted-server.ts';
-import { LAB, bytesOf, sha256, testOrigin } from './test-origin.ts';
+import { AGENT, LAB, bytesOf, sha256, testOrigin } from './test-origin.ts';
 
 const BLOB = Buffer.from('the blob');
 const digest = sha256(BLOB);
@@ -43,7 +43,7 @@ async function guarded({ token = counted, challenge, credentials, accepts }: Opt
     await tokens[Symbol.asyncDispose]();
   });
   const read = async (repository = LAB.repository): Promise<string> =>
-    (await bytesOf(await lab.client.read({ origin: 'lab', repository, kind: 'blob' }, digest, undefined, lab.signal))).toString();
+    (await bytesOf(await lab.client.read({ origin: 'lab', repository, kind: 'blob' }, digest, undefined, AGENT, lab.signal))).toString();
   return { ...lab, tokens, server, issued, read };
 }
 
@@ -174,7 +174,7 @@ describe('Bearer', () => {
         return new Promise(() => undefined);
       },
     });
-    const reading = client.stat(LAB, digest, signal);
+    const reading = client.stat(LAB, digest, AGENT, signal);
     await asked.promise;
     abort(new Error('enough'));
     await expect(reading).rejects.toThrow('enough');

@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { PemConverter, SubjectAlternativeNameExtension, X509CertificateGenerator } from '@peculiar/x509';
 import { afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { ScriptedServer, reply, replyBlob } from './scripted-server.ts';
-import { LAB, LAB_BLOB, bytesOf, sha256, testOrigin, type TestOrigin } from './test-origin.ts';
+import { AGENT, LAB, LAB_BLOB, bytesOf, sha256, testOrigin, type TestOrigin } from './test-origin.ts';
 
 const BLOB = Buffer.from('the bytes of the blob');
 const digest = sha256(BLOB);
@@ -34,7 +34,7 @@ function origin(...args: Parameters<typeof testOrigin>): TestOrigin {
   return lab;
 }
 async function read({ client, signal }: TestOrigin): Promise<string> {
-  return (await bytesOf(await client.read(LAB_BLOB, digest, undefined, signal))).toString();
+  return (await bytesOf(await client.read(LAB_BLOB, digest, undefined, AGENT, signal))).toString();
 }
 /** A port where nobody listens. */
 async function deadPort(): Promise<number> {
@@ -54,7 +54,7 @@ describe('redirects', () => {
     });
     const lab = origin([server.url]);
     for (const range of [{ start: 0, end: 5 }, { start: 5, end: 9 }]) {
-      expect(await bytesOf(await lab.client.read(LAB_BLOB, digest, range, lab.signal))).toEqual(BLOB.subarray(range.start, range.end));
+      expect(await bytesOf(await lab.client.read(LAB_BLOB, digest, range, AGENT, lab.signal))).toEqual(BLOB.subarray(range.start, range.end));
     }
     expect(server.lines).toEqual([`GET ${PATH}`, expect.stringMatching(/^GET \/token\?/), `GET ${PATH}`]);
     expect(storage.asked.map(({ path, headers }) => [path, headers.authorization, headers.range])).toEqual([
@@ -63,7 +63,7 @@ describe('redirects', () => {
     ]);
     // After a minute the origin is asked again.
     lab.clock.nowMs += 60_000;
-    await bytesOf(await lab.client.read(LAB_BLOB, digest, { start: 0, end: 1 }, lab.signal));
+    await bytesOf(await lab.client.read(LAB_BLOB, digest, { start: 0, end: 1 }, AGENT, lab.signal));
     expect(server.lines).toHaveLength(5);
   });
 
@@ -124,7 +124,7 @@ describe('redirects', () => {
     const storage = await serve((_request, response, { method }) => (method === 'HEAD' ? reply(response, 403) : replyBlob(response, BLOB)));
     const server = await serve((_request, response) => reply(response, 307, '', { location: `${storage.url}/signed-for-get` }));
     const lab = origin([server.url]);
-    expect(await lab.client.stat(LAB, digest, lab.signal)).toEqual({ size: BLOB.length });
+    expect(await lab.client.stat(LAB, digest, AGENT, lab.signal)).toMatchObject({ size: BLOB.length });
   });
 });
 
@@ -216,7 +216,7 @@ describe('429', () => {
     const lab = origin([server.url]);
     await expect(read(lab)).rejects.toMatchObject({ code: 'ORIGIN_THROTTLED', retryAfterMs: 5000 });
     lab.clock.nowMs += 2000;
-    await expect(lab.client.resolve(LAB, 'v1', [], lab.signal)).rejects.toMatchObject({ code: 'ORIGIN_THROTTLED', retryAfterMs: 3000 });
+    await expect(lab.client.resolve(LAB, 'v1', [], AGENT, lab.signal)).rejects.toMatchObject({ code: 'ORIGIN_THROTTLED', retryAfterMs: 3000 });
     expect(lab.client.status()[0]).toMatchObject({ throttledUntilMs: 1_005_000, lastError: { code: 'ORIGIN_THROTTLED' } });
     expect(server.lines).toHaveLength(1);
     lab.clock.nowMs += 3000;
@@ -233,7 +233,7 @@ describe('addresses', () => {
 
   test.each(['127.0.0.1', '10.0.0.1', '169.254.169.254'])('a host that nobody configured may not be %s', async (address) => {
     const lab = origin([], { config: { origins: [] }, deps: { lookup: resolvesTo(address) } });
-    await expect(lab.client.read(foreign, digest, undefined, lab.signal)).rejects.toMatchObject({ code: 'ORIGIN_FORBIDDEN' });
+    await expect(lab.client.read(foreign, digest, undefined, AGENT, lab.signal)).rejects.toMatchObject({ code: 'ORIGIN_FORBIDDEN' });
   });
 
   test('the address is checked at every connection, so that a changed answer gains nothing', async () => {

@@ -6,8 +6,9 @@
 // Everything here happens before a byte of a body was handed out, so that trying again is safe (GET and HEAD only).
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Authority, Right } from '../content/ports.ts';
 import { AgentError, type ErrorCode } from '../errors.ts';
-import { Authorizations, type CredentialSource, type Realm } from './auth.ts';
+import { authorityKey, Authorizations, type Authorization, type CredentialSource, type Realm } from './auth.ts';
 import { contentLength, discard, headerOf, readWhole } from './body.ts';
 import type { Answer, Lane } from './connections.ts';
 import { ExpiringMap } from './expiring-map.ts';
@@ -27,11 +28,15 @@ export interface Question {
   readonly kind: 'manifest' | 'blob';
   readonly method: 'GET' | 'HEAD';
   readonly repository: string;
+  readonly authority: Authority;
   /** From the root of the origin. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly lane: Lane;
 }
+
+/** An answer and the right it was given under. */
+export type Answered = Answer & { readonly right: Right };
 
 export interface CallsSettings {
   readonly userAgent: string;
@@ -77,7 +82,7 @@ export class Calls {
    * Asks the origin's URLs in turn. Answers of any status but 401, 429 and most 5xx are the caller's to judge.
    * @throws AgentError, or the signal's reason
    */
-  async ask(link: OriginLink, question: Question, signal: AbortSignal): Promise<Answer> {
+  async ask(link: OriginLink, question: Question, signal: AbortSignal): Promise<Answered> {
     let failure: AgentError | undefined;
     for (const base of link.standing.order()) {
       try {
@@ -113,9 +118,9 @@ export class Calls {
     return statusError(answer.status, body, kind, place, retryAfterMs(headerOf(answer, 'retry-after'), this.#settings.nowMs()));
   }
 
-  async #askUrl(link: OriginLink, base: URL, question: Question, signal: AbortSignal): Promise<Answer> {
+  async #askUrl(link: OriginLink, base: URL, question: Question, signal: AbortSignal): Promise<Answered> {
     link.standing.checkThrottle(base);
-    const realm: Realm = { entry: link.entry, base, repository: question.repository };
+    const realm: Realm = { entry: link.entry, base, repository: question.repository, authority: question.authority };
     let authorization = await this.#authorizations.current(realm, signal);
     let answer = await this.#tried(() => this.#redirected(link, base, question, authorization, signal), signal);
     if (answer.status === 401 && answer.url.origin === base.origin) {
@@ -127,19 +132,19 @@ export class Calls {
     }
     if (answer.status === 429) throw await this.#throttled(link, base, answer, question.kind, signal);
     if (answer.status === 401 || (answer.status >= 500 && answer.status !== 501)) throw await this.failureOf(link, answer, question.kind, signal);
-    return answer;
+    return { ...answer, right: this.#authorizations.rightOf(authorization) };
   }
 
   /** Follows redirects by hand: credentials stay with the origin, and each target is judged. */
-  async #redirected(link: OriginLink, base: URL, question: Question, authorization: string | undefined, signal: AbortSignal): Promise<Answer> {
-    const key = question.method === 'GET' && question.kind === 'blob' ? `${link.entry.name} ${base.origin}${question.path}` : undefined;
+  async #redirected(link: OriginLink, base: URL, question: Question, authorization: Authorization | undefined, signal: AbortSignal): Promise<Answer> {
+    const key = question.method === 'GET' && question.kind === 'blob' ? `${link.entry.name} ${base.origin}${question.path} ${authorityKey(question.authority)}` : undefined;
     const shortcut = key === undefined ? undefined : await this.#shortcut(link, key, question, signal);
     if (shortcut !== undefined) return shortcut;
     let url = new URL(question.path, base);
     for (let hops = 0; ; hops++) {
       // Once the way has led to another host nothing secret is sent, should it lead back.
       if (url.origin !== base.origin) authorization = undefined;
-      const answer = await this.#send(link, question, url, authorization, hops > 0, signal);
+      const answer = await this.#send(link, question, url, authorization?.header, hops > 0, signal);
       const location = headerOf(answer, 'location');
       if (!REDIRECT_STATUS.has(answer.status) || location === undefined) {
         if (key !== undefined && url.origin !== base.origin && isSuccess(answer)) this.#redirects.set(key, url, REDIRECT_MS);

@@ -6,7 +6,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { createOrigin } from './client.ts';
 import type { ConnectionLimits } from './connections.ts';
 import { ScriptedServer, reply, replyBlob } from './scripted-server.ts';
-import { LAB, LAB_BLOB, LAB_MANIFEST, bytesOf, sha256, testOrigin } from './test-origin.ts';
+import { AGENT, LAB, LAB_BLOB, LAB_MANIFEST, bytesOf, sha256, testOrigin } from './test-origin.ts';
 
 const OCI = 'application/vnd.oci.image.manifest.v1+json';
 const MANIFEST = JSON.stringify({ schemaVersion: 2, mediaType: OCI });
@@ -26,7 +26,7 @@ describe('resolve', () => {
   test('by tag: one HEAD with the accepted types, the rest from its headers', async () => {
     const digest = sha256(MANIFEST);
     const { client, server, signal, counts } = await origin((response) => reply(response, 200, MANIFEST, { 'content-type': `${OCI}; charset=utf-8`, 'docker-content-digest': digest }));
-    expect(await client.resolve(LAB, 'v1', ['a/b', 'c/d'], signal)).toEqual({ digest, size: MANIFEST.length, mediaType: OCI });
+    expect(await client.resolve(LAB, 'v1', ['a/b', 'c/d'], AGENT, signal)).toMatchObject({ digest, size: MANIFEST.length, mediaType: OCI });
     expect(server.lines).toEqual(['HEAD /v2/team/app/manifests/v1']);
     expect(server.asked[0]!.headers).toMatchObject({ accept: 'a/b, c/d', 'accept-encoding': 'identity', 'user-agent': 'flotilla' });
     expect(counts).toEqual({ bytes: 0, requests: ['manifest 200'] });
@@ -34,13 +34,13 @@ describe('resolve', () => {
 
   test('without accepted types all that are known are asked for', async () => {
     const { client, server, signal } = await origin((response) => reply(response, 200, MANIFEST, { 'content-type': OCI, 'docker-content-digest': sha256(MANIFEST) }));
-    await client.resolve(LAB, 'v1', [], signal);
+    await client.resolve(LAB, 'v1', [], AGENT, signal);
     expect(server.asked[0]!.headers.accept).toContain('application/vnd.oci.image.index.v1+json, ');
   });
 
   test('HEADs keep their connections', async () => {
     const { client, server, signal } = await origin((response) => reply(response, 200, MANIFEST, { 'content-type': OCI, 'docker-content-digest': sha256(MANIFEST) }));
-    for (let i = 0; i < 8; i++) await client.resolve(LAB, `v${i}`, [], signal);
+    for (let i = 0; i < 8; i++) await client.resolve(LAB, `v${i}`, [], AGENT, signal);
     // The pool may take a second one when the first has not yet seen the end of its answer.
     expect(server.connections).toBeLessThanOrEqual(2);
   });
@@ -56,20 +56,20 @@ describe('resolve', () => {
       response.writeHead(200, headers);
       return response.end(method === 'HEAD' ? undefined : MANIFEST);
     });
-    expect(await client.resolve(LAB, 'v1', [], signal)).toEqual({ digest: sha256(MANIFEST), size: MANIFEST.length, mediaType: OCI });
+    expect(await client.resolve(LAB, 'v1', [], AGENT, signal)).toMatchObject({ digest: sha256(MANIFEST), size: MANIFEST.length, mediaType: OCI });
     expect(server.lines).toEqual(['HEAD /v2/team/app/manifests/v1', 'GET /v2/team/app/manifests/v1']);
     expect(counts.bytes).toBe(MANIFEST.length);
   });
 
   test.each([400, 405, 501])('HEAD %i is followed by a GET', async (status) => {
     const { client, signal } = await origin((response, method) => reply(response, method === 'HEAD' ? status : 200, MANIFEST, { 'content-type': OCI }));
-    expect((await client.resolve(LAB, 'v1', [], signal)).digest).toBe(sha256(MANIFEST));
+    expect((await client.resolve(LAB, 'v1', [], AGENT, signal)).digest).toBe(sha256(MANIFEST));
   });
 
   test('by digest: the digest is the authority, whatever a header says', async () => {
     const other = `sha512:${'ab'.repeat(64)}`;
     const { client, signal } = await origin((response) => reply(response, 200, MANIFEST, { 'content-type': OCI, 'docker-content-digest': other }));
-    expect((await client.resolve(LAB, sha256(MANIFEST), [], signal)).digest).toBe(sha256(MANIFEST));
+    expect((await client.resolve(LAB, sha256(MANIFEST), [], AGENT, signal)).digest).toBe(sha256(MANIFEST));
   });
 
   test.each([
@@ -77,7 +77,7 @@ describe('resolve', () => {
     ['by its own header', 'v1', { 'docker-content-digest': sha256('other') }],
   ])('a body with another digest than said %s is refused', async (_name, reference, headers) => {
     const { client, signal } = await origin((response, method) => reply(response, method === 'HEAD' ? 405 : 200, MANIFEST, { 'content-type': OCI, ...headers }));
-    await expect(client.resolve(LAB, reference, [], signal)).rejects.toMatchObject({ code: 'DIGEST_MISMATCH' });
+    await expect(client.resolve(LAB, reference, [], AGENT, signal)).rejects.toMatchObject({ code: 'DIGEST_MISMATCH' });
   });
 
   test.each([
@@ -86,27 +86,27 @@ describe('resolve', () => {
     ['sent without a length', (response: ServerResponse, method: string) => (method === 'HEAD' ? reply(response, 405) : response.writeHead(200).end(Buffer.alloc(4 * MIB + 1)))],
   ])('a manifest over 4 MiB (%s) is refused', async (_name, answer) => {
     const { client, signal } = await origin(answer);
-    await expect(client.resolve(LAB, 'v1', [], signal)).rejects.toMatchObject({ code: 'MANIFEST_TOO_LARGE' });
+    await expect(client.resolve(LAB, 'v1', [], AGENT, signal)).rejects.toMatchObject({ code: 'MANIFEST_TOO_LARGE' });
   });
 
   test('4 MiB exactly are taken', async () => {
     const bytes = Buffer.alloc(4 * MIB, ' ');
     const { client, signal } = await origin((response, method) => reply(response, method === 'HEAD' ? 405 : 200, bytes, { 'content-type': OCI }));
-    expect(await client.resolve(LAB, 'v1', [], signal)).toEqual({ digest: sha256(bytes), size: 4 * MIB, mediaType: OCI });
+    expect(await client.resolve(LAB, 'v1', [], AGENT, signal)).toMatchObject({ digest: sha256(bytes), size: 4 * MIB, mediaType: OCI });
   });
 
   test('the type stands in the manifest where no header says it; a manifest without any is malformed', async () => {
     let body = MANIFEST;
     const { client, signal } = await origin((response) => reply(response, 200, body));
-    expect((await client.resolve(LAB, 'v1', [], signal)).mediaType).toBe(OCI);
-    for (body of ['{}', 'no json', '[]', '"x"']) await expect(client.resolve(LAB, 'v1', [], signal)).rejects.toMatchObject({ code: 'MANIFEST_MALFORMED' });
+    expect((await client.resolve(LAB, 'v1', [], AGENT, signal)).mediaType).toBe(OCI);
+    for (body of ['{}', 'no json', '[]', '"x"']) await expect(client.resolve(LAB, 'v1', [], AGENT, signal)).rejects.toMatchObject({ code: 'MANIFEST_MALFORMED' });
   });
 
   test('bad names, references and origins ask nobody', async () => {
     const { client, server, signal } = await origin((response) => reply(response, 200));
-    await expect(client.resolve({ origin: 'lab', repository: '../x' }, 'v1', [], signal)).rejects.toMatchObject({ code: 'NAME_INVALID' });
-    await expect(client.resolve(LAB, 'a/../b', [], signal)).rejects.toMatchObject({ code: 'TAG_INVALID' });
-    await expect(client.resolve({ origin: 'nowhere', repository: 'a' }, 'v1', [], signal)).rejects.toMatchObject({ code: 'NAME_UNKNOWN' });
+    await expect(client.resolve({ origin: 'lab', repository: '../x' }, 'v1', [], AGENT, signal)).rejects.toMatchObject({ code: 'NAME_INVALID' });
+    await expect(client.resolve(LAB, 'a/../b', [], AGENT, signal)).rejects.toMatchObject({ code: 'TAG_INVALID' });
+    await expect(client.resolve({ origin: 'nowhere', repository: 'a' }, 'v1', [], AGENT, signal)).rejects.toMatchObject({ code: 'NAME_UNKNOWN' });
     expect(server.asked).toEqual([]);
   });
 });
@@ -118,18 +118,18 @@ describe('what a status means', () => {
   ])('%i for a %s is %s', async (status, kind, code) => {
     const error = JSON.stringify({ errors: [{ code: 'NAME_UNKNOWN', message: 'no such repository' }] });
     const { client, signal } = await origin((response) => (status === 204 ? response.writeHead(204).end() : reply(response, status, error)));
-    const failure = await client.read({ ...LAB, kind }, sha256(''), undefined, signal).catch((error: unknown) => error);
+    const failure = await client.read({ ...LAB, kind }, sha256(''), undefined, AGENT, signal).catch((error: unknown) => error);
     expect(failure).toMatchObject({ code, detail: { origin: 'lab', status, ...(status === 204 ? {} : { originCode: 'NAME_UNKNOWN', originMessage: 'no such repository' }) } });
   });
 
   test('401 without a challenge that is known here is ORIGIN_UNAUTHORIZED', async () => {
     const { client, signal } = await origin((response) => reply(response, 401, '', { 'www-authenticate': 'Negotiate' }));
-    await expect(client.resolve(LAB, 'v1', [], signal)).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
+    await expect(client.resolve(LAB, 'v1', [], AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
   });
 
   test('a HEAD that finds no manifest', async () => {
     const { client, signal } = await origin((response) => reply(response, 404));
-    await expect(client.resolve(LAB, 'v1', [], signal)).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN', detail: { status: 404 } });
+    await expect(client.resolve(LAB, 'v1', [], AGENT, signal)).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN', detail: { status: 404 } });
   });
 
   test.each([
@@ -137,7 +137,7 @@ describe('what a status means', () => {
     ['without end', 100],
   ])('a page as error body, %s, does not hold the error back', async (_name, length) => {
     const { client, server, signal } = await origin((response) => response.writeHead(403, { 'content-length': length }).write('<html>'));
-    await expect(client.read(LAB_BLOB, sha256(''), undefined, signal)).rejects.toMatchObject({ code: 'ORIGIN_DENIED', detail: { status: 403 } });
+    await expect(client.read(LAB_BLOB, sha256(''), undefined, AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_DENIED', detail: { status: 403 } });
     await server.idle();
   });
 });
@@ -148,26 +148,26 @@ describe('stat', () => {
 
   test('one HEAD', async () => {
     const { client, server, signal } = await origin((response) => reply(response, 200, bytes));
-    expect(await client.stat(LAB, digest, signal)).toEqual({ size: 1000 });
+    expect(await client.stat(LAB, digest, AGENT, signal)).toMatchObject({ size: 1000 });
     expect(server.lines).toEqual([`HEAD /v2/team/app/blobs/${digest}`]);
   });
 
   test.each([404, 405])('HEAD %i is followed by a GET of one byte', async (status) => {
     const { client, server, signal, counts } = await origin((response, method) => (method === 'HEAD' ? reply(response, status) : replyBlob(response, bytes)));
-    expect(await client.stat(LAB, digest, signal)).toEqual({ size: 1000 });
+    expect(await client.stat(LAB, digest, AGENT, signal)).toMatchObject({ size: 1000 });
     expect(server.asked[1]).toMatchObject({ method: 'GET', headers: { range: 'bytes=0-0' } });
     expect(counts.bytes).toBe(0);
   });
 
   test('an origin without Range and without HEAD: a GET, cut', async () => {
     const { client, server, signal } = await origin((response, method) => (method === 'HEAD' ? reply(response, 405) : response.writeHead(200, { 'content-length': 50 * MIB }).write('x')));
-    expect(await client.stat(LAB, digest, signal)).toEqual({ size: 50 * MIB });
+    expect(await client.stat(LAB, digest, AGENT, signal)).toMatchObject({ size: 50 * MIB });
     expect(server.lines).toHaveLength(2);
   });
 
   test('an empty blob has no first byte', async () => {
     const { client, signal } = await origin((response, method) => (method === 'HEAD' ? reply(response, 405) : replyBlob(response, Buffer.alloc(0))));
-    expect(await client.stat(LAB, sha256(''), signal)).toEqual({ size: 0 });
+    expect(await client.stat(LAB, sha256(''), AGENT, signal)).toMatchObject({ size: 0 });
   });
 
   test('a length that is said nowhere is counted', async () => {
@@ -175,15 +175,15 @@ describe('stat', () => {
       response.writeHead(200, { 'transfer-encoding': 'chunked' });
       response.end(method === 'HEAD' ? undefined : bytes);
     });
-    expect(await client.stat(LAB, digest, signal)).toEqual({ size: 1000 });
+    expect(await client.stat(LAB, digest, AGENT, signal)).toMatchObject({ size: 1000 });
   });
 
   test('missing is missing, refused is refused', async () => {
     let status = 404;
     const { client, server, signal } = await origin((response) => reply(response, status));
-    await expect(client.stat(LAB, digest, signal)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+    await expect(client.stat(LAB, digest, AGENT, signal)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
     status = 403;
-    await expect(client.stat(LAB, digest, signal)).rejects.toMatchObject({ code: 'ORIGIN_DENIED' });
+    await expect(client.stat(LAB, digest, AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_DENIED' });
     expect(server.lines).toHaveLength(3);
   });
 });
@@ -194,7 +194,7 @@ describe('read', () => {
 
   test('the whole, counted', async () => {
     const { client, server, signal, counts } = await origin((response) => replyBlob(response, bytes));
-    const answer = await client.read(LAB_BLOB, digest, undefined, signal);
+    const answer = await client.read(LAB_BLOB, digest, undefined, AGENT, signal);
     expect(answer).toMatchObject({ start: 0, size: bytes.length, ranged: false });
     expect(await bytesOf(answer)).toEqual(bytes);
     expect(server.asked[0]!.headers.range).toBeUndefined();
@@ -204,7 +204,7 @@ describe('read', () => {
 
   test('one bounded range', async () => {
     const { client, server, signal } = await origin((response) => replyBlob(response, bytes));
-    const answer = await client.read(LAB_BLOB, digest, { start: 1000, end: 200_000 }, signal);
+    const answer = await client.read(LAB_BLOB, digest, { start: 1000, end: 200_000 }, AGENT, signal);
     expect(answer).toMatchObject({ start: 1000, size: bytes.length, ranged: true });
     expect(await bytesOf(answer)).toEqual(bytes.subarray(1000, 200_000));
     expect(server.asked[0]!.headers).toMatchObject({ range: 'bytes=1000-199999', 'accept-encoding': 'identity' });
@@ -212,21 +212,21 @@ describe('read', () => {
 
   test('ranges one after the other keep their connections', async () => {
     const { client, server, signal } = await origin((response) => replyBlob(response, bytes));
-    for (let start = 0; start < 8000; start += 1000) await bytesOf(await client.read(LAB_BLOB, digest, { start, end: start + 1000 }, signal));
+    for (let start = 0; start < 8000; start += 1000) await bytesOf(await client.read(LAB_BLOB, digest, { start, end: start + 1000 }, AGENT, signal));
     // The pool may take a second one when the first has not yet seen the end of its answer.
     expect(server.connections).toBeLessThanOrEqual(2);
   });
 
   test('an origin without Range answers from the start', async () => {
     const { client, signal } = await origin((response) => reply(response, 200, bytes));
-    const answer = await client.read(LAB_BLOB, digest, { start: 1000, end: 2000 }, signal);
+    const answer = await client.read(LAB_BLOB, digest, { start: 1000, end: 2000 }, AGENT, signal);
     expect(answer).toMatchObject({ start: 0, size: bytes.length, ranged: false });
     expect(await bytesOf(answer)).toEqual(bytes);
   });
 
   test('a manifest is asked for with its type', async () => {
     const { client, server, signal } = await origin((response) => reply(response, 200, MANIFEST, { 'content-type': OCI }));
-    expect((await bytesOf(await client.read(LAB_MANIFEST, sha256(MANIFEST), undefined, signal))).toString()).toBe(MANIFEST);
+    expect((await bytesOf(await client.read(LAB_MANIFEST, sha256(MANIFEST), undefined, AGENT, signal))).toString()).toBe(MANIFEST);
     expect(server.lines).toEqual([`GET /v2/team/app/manifests/${sha256(MANIFEST)}`]);
     expect(server.asked[0]!.headers.accept).toBe(OCI);
   });
@@ -236,7 +236,7 @@ describe('read', () => {
     ['sent', (response) => response.writeHead(200).end(Buffer.alloc(4 * MIB + 1))],
   ])('a manifest over 4 MiB (%s) is refused', async (_name, answer) => {
     const { client, signal } = await origin(answer);
-    await expect(client.read(LAB_MANIFEST, sha256(''), undefined, signal).then(bytesOf)).rejects.toMatchObject({ code: 'MANIFEST_TOO_LARGE' });
+    await expect(client.read(LAB_MANIFEST, sha256(''), undefined, AGENT, signal).then(bytesOf)).rejects.toMatchObject({ code: 'MANIFEST_TOO_LARGE' });
   });
 
   const part = (response: ServerResponse, contentRange: string | undefined, body: Uint8Array, chunked = false): void => {
@@ -259,34 +259,34 @@ describe('read', () => {
     }],
   ])('%s is ORIGIN_LENGTH', async (_name, answer) => {
     const { client, signal } = await origin(answer);
-    await expect(client.read(LAB_BLOB, digest, { start: 1000, end: 2000 }, signal).then(bytesOf)).rejects.toMatchObject({ code: 'ORIGIN_LENGTH' });
+    await expect(client.read(LAB_BLOB, digest, { start: 1000, end: 2000 }, AGENT, signal).then(bytesOf)).rejects.toMatchObject({ code: 'ORIGIN_LENGTH' });
     expect(client.status().find(({ name }) => name === 'lab')?.lastError?.code).toBe('ORIGIN_LENGTH');
   });
 
   test('an unasked 206 is refused', async () => {
     const { client, signal } = await origin((response) => part(response, 'bytes 0-999/300000', bytes.subarray(0, 1000)));
-    await expect(client.read(LAB_BLOB, digest, undefined, signal)).rejects.toMatchObject({ code: 'ORIGIN_LENGTH' });
+    await expect(client.read(LAB_BLOB, digest, undefined, AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_LENGTH' });
   });
 
   test('an encoded body is refused, not decoded', async () => {
     const { client, signal } = await origin((response) => reply(response, 200, bytes, { 'content-encoding': 'gzip' }));
-    await expect(client.read(LAB_BLOB, digest, undefined, signal)).rejects.toMatchObject({ code: 'ORIGIN_STATUS', detail: { contentEncoding: 'gzip' } });
+    await expect(client.read(LAB_BLOB, digest, undefined, AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_STATUS', detail: { contentEncoding: 'gzip' } });
   });
 
   test('a body that stalls is ORIGIN_TIMEOUT', async () => {
     const { client, signal } = await origin((response) => response.writeHead(200, { 'content-length': bytes.length }).write(bytes.subarray(0, 1000)), { stallTimeoutMs: 300 });
-    await expect(client.read(LAB_BLOB, digest, undefined, signal).then(bytesOf)).rejects.toMatchObject({ code: 'ORIGIN_TIMEOUT' });
+    await expect(client.read(LAB_BLOB, digest, undefined, AGENT, signal).then(bytesOf)).rejects.toMatchObject({ code: 'ORIGIN_TIMEOUT' });
   });
 
   test('an answer that never comes is ORIGIN_TIMEOUT, asked once', async () => {
     const { client, server, signal } = await origin(() => undefined, { headersTimeoutMs: 300 });
-    await expect(client.read(LAB_BLOB, digest, undefined, signal)).rejects.toMatchObject({ code: 'ORIGIN_TIMEOUT' });
+    await expect(client.read(LAB_BLOB, digest, undefined, AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_TIMEOUT' });
     expect(server.lines).toHaveLength(1);
   });
 
   test('a reader that takes its time is no stall', async () => {
     const { client, signal } = await origin((response) => replyBlob(response, Buffer.concat(Array.from({ length: 10 }, () => bytes))), { stallTimeoutMs: 300 });
-    const answer = await client.read(LAB_BLOB, digest, undefined, signal);
+    const answer = await client.read(LAB_BLOB, digest, undefined, AGENT, signal);
     let size = 0;
     for await (const piece of answer.body) {
       // Longer than the stall timeout, once.
@@ -298,7 +298,7 @@ describe('read', () => {
 
   test.each(['cancelled', 'left', 'aborted'])('a read that is %s leaves no socket open', async (how) => {
     const { client, server, signal, abort } = await origin((response) => response.writeHead(200, { 'content-length': bytes.length }).write(bytes.subarray(0, 1000)));
-    const answer = await client.read(LAB_BLOB, digest, undefined, signal);
+    const answer = await client.read(LAB_BLOB, digest, undefined, AGENT, signal);
     expect(server.openSockets).toBe(1);
     if (how === 'cancelled') answer.cancel();
     if (how === 'left') for await (const _piece of answer.body) break;
@@ -312,7 +312,7 @@ describe('read', () => {
   test('abort while waiting for the answer rejects with its reason and cuts the connection', async () => {
     const arrived = Promise.withResolvers<void>();
     const { client, server, signal, abort } = await origin(() => arrived.resolve());
-    const reading = client.read(LAB_BLOB, digest, undefined, signal);
+    const reading = client.read(LAB_BLOB, digest, undefined, AGENT, signal);
     await arrived.promise;
     abort(new Error('enough'));
     await expect(reading).rejects.toThrow('enough');
@@ -325,19 +325,19 @@ describe('read', () => {
       if (path.endsWith(digest)) response.writeHead(200, { 'content-length': bytes.length }).write(bytes.subarray(0, 1000));
       else arrived.resolve();
     });
-    const half = bytesOf(await client.read(LAB_BLOB, digest, undefined, signal));
-    const waiting = client.resolve(LAB, 'v1', [], signal);
+    const half = bytesOf(await client.read(LAB_BLOB, digest, undefined, AGENT, signal));
+    const waiting = client.resolve(LAB, 'v1', [], AGENT, signal);
     const settled = Promise.allSettled([half, waiting]);
     await arrived.promise;
     await client.close();
     expect(await settled).toMatchObject([{ reason: { code: 'DRAINING' } }, { reason: { code: 'DRAINING' } }]);
-    await expect(client.stat(LAB, digest, signal)).rejects.toMatchObject({ code: 'DRAINING' });
+    await expect(client.stat(LAB, digest, AGENT, signal)).rejects.toMatchObject({ code: 'DRAINING' });
     await server.idle();
   });
 
   test('an empty range is a mistake of the caller', async () => {
     const { client, signal } = await origin((response) => reply(response, 200));
-    expect(() => client.read(LAB_BLOB, digest, { start: 5, end: 5 }, signal)).toThrow(RangeError);
+    expect(() => client.read(LAB_BLOB, digest, { start: 5, end: 5 }, AGENT, signal)).toThrow(RangeError);
   });
 });
 

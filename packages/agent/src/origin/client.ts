@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import type { LookupFunction } from 'node:net';
 import { digestAlgorithm, isDigest, parseDigest, type Digest } from '@flotilla/shared/digest';
 import { isRepository, isTag } from '@flotilla/shared/reference';
-import type { ByteRange, Descriptor, Origin, OriginBody, Repository, Source } from '../content/ports.ts';
+import type { Authority, ByteRange, Descriptor, Granted, Origin, OriginBody, Repository, Source } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
 import type { CredentialSource } from './auth.ts';
 import { contentLength, contentRange, discard, headerOf, originBody, readWhole, type BodyRules } from './body.ts';
@@ -95,10 +95,10 @@ class RegistryClient implements OriginClient {
     return resolveImage(path, ns, { names: this.#table, defaultOrigin, unlisted });
   }
 
-  resolve(repository: Repository, reference: string, accept: readonly string[], signal: AbortSignal): Promise<Descriptor> {
+  resolve(repository: Repository, reference: string, accept: readonly string[], authority: Authority, signal: AbortSignal): Promise<Granted<Descriptor>> {
     return this.#observed(repository, signal, async (link, open) => {
       if (!isTag(reference) && !isDigest(reference)) throw new AgentError('TAG_INVALID', `"${reference.slice(0, 160)}" is neither a tag nor a digest`);
-      const question = manifestQuestion('HEAD', repository.repository, reference, accept);
+      const question = manifestQuestion('HEAD', repository.repository, reference, accept, authority);
       const head = await this.#calls.ask(link, question, open);
       if (head.status !== 200) {
         if (!mayNotKnowHead(head, question)) throw await this.#calls.failureOf(link, head, 'manifest', open);
@@ -107,34 +107,34 @@ class RegistryClient implements OriginClient {
         if (descriptor !== undefined) {
           if (descriptor.size > MAX_MANIFEST_BYTES) throw manifestTooLarge(link, descriptor.size);
           discard(head);
-          return descriptor;
+          return { ...descriptor, right: head.right };
         }
       }
       discard(head);
-      return this.#resolveByGet(link, manifestQuestion('GET', repository.repository, reference, accept), reference, open);
+      return this.#resolveByGet(link, { ...question, method: 'GET' }, reference, open);
     });
   }
 
-  stat(repository: Repository, digest: Digest, signal: AbortSignal): Promise<{ size: number }> {
+  stat(repository: Repository, digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<{ size: number }>> {
     return this.#observed(repository, signal, async (link, open) => {
-      const question = blobQuestion('HEAD', repository.repository, digest);
+      const question = blobQuestion('HEAD', repository.repository, digest, authority);
       const head = await this.#calls.ask(link, question, open);
       // 404 too: some registries know no HEAD of blobs and say so this way.
       if (head.status !== 200 && head.status !== 404 && !mayNotKnowHead(head, question)) throw await this.#calls.failureOf(link, head, 'blob', open);
       discard(head);
       const size = contentLength(head);
-      if (head.status === 200 && size !== undefined && !isEncoded(head)) return { size };
-      return { size: await this.#sizeByGet(link, repository.repository, digest, open) };
+      if (head.status === 200 && size !== undefined && !isEncoded(head)) return { size, right: head.right };
+      return this.#sizeByGet(link, repository.repository, digest, authority, open);
     });
   }
 
-  read(source: Source, digest: Digest, range: ByteRange | undefined, signal: AbortSignal): Promise<OriginBody> {
+  read(source: Source, digest: Digest, range: ByteRange | undefined, authority: Authority, signal: AbortSignal): Promise<OriginBody> {
     if (range !== undefined && range.end <= range.start) throw new RangeError(`[${range.start}, ${range.end}) is no range of bytes`);
     return this.#observed(source, signal, async (link, open) => {
       const asked =
         source.kind === 'manifest'
-          ? manifestQuestion('GET', source.repository, digest, source.mediaType === undefined ? [] : [source.mediaType])
-          : blobQuestion('GET', source.repository, digest);
+          ? manifestQuestion('GET', source.repository, digest, source.mediaType === undefined ? [] : [source.mediaType], authority)
+          : blobQuestion('GET', source.repository, digest, authority);
       const question = range === undefined ? asked : withRange(asked, range);
       const answer = await this.#calls.ask(link, question, open);
       if (answer.status !== 200 && answer.status !== 206) throw await this.#readFailure(link, answer, question.kind, open);
@@ -171,7 +171,7 @@ class RegistryClient implements OriginClient {
     }
   }
 
-  async #resolveByGet(link: OriginLink, question: Question, reference: string, signal: AbortSignal): Promise<Descriptor> {
+  async #resolveByGet(link: OriginLink, question: Question, reference: string, signal: AbortSignal): Promise<Granted<Descriptor>> {
     const answer = await this.#calls.ask(link, question, signal);
     if (answer.status !== 200) throw await this.#calls.failureOf(link, answer, 'manifest', signal);
     const said = contentLength(answer);
@@ -189,11 +189,11 @@ class RegistryClient implements OriginClient {
     if (expected !== undefined && expected !== digest) {
       throw new AgentError('DIGEST_MISMATCH', `${link.entry.name} sent a manifest with the digest ${digest} where it said ${expected}`, { detail: { origin: link.entry.name, expected, digest } });
     }
-    return { digest, size: bytes.length, mediaType: mediaTypeOf(answer) ?? mediaTypeIn(bytes, link) };
+    return { digest, size: bytes.length, mediaType: mediaTypeOf(answer) ?? mediaTypeIn(bytes, link), right: answer.right };
   }
 
-  async #sizeByGet(link: OriginLink, repository: string, digest: Digest, signal: AbortSignal): Promise<number> {
-    const first = await this.#calls.ask(link, withRange(blobQuestion('GET', repository, digest), { start: 0, end: 1 }), signal);
+  async #sizeByGet(link: OriginLink, repository: string, digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<{ size: number }>> {
+    const first = await this.#calls.ask(link, withRange(blobQuestion('GET', repository, digest, authority), { start: 0, end: 1 }), signal);
     if (isEncoded(first)) {
       discard(first);
       throw encodedError(link, first);
@@ -201,19 +201,19 @@ class RegistryClient implements OriginClient {
     if (first.status === 200 || first.status === 206) {
       const size = first.status === 200 ? contentLength(first) : contentRange(first)?.size;
       discard(first);
-      return size ?? this.#sizeByReading(link, repository, digest, signal);
+      return { size: size ?? (await this.#sizeByReading(link, repository, digest, authority, signal)), right: first.right };
     }
     // An empty blob has no first byte.
     if (first.status === 416 && headerOf(first, 'content-range')?.trim() === 'bytes */0') {
       discard(first);
-      return 0;
+      return { size: 0, right: first.right };
     }
     throw await this.#calls.failureOf(link, first, 'blob', signal);
   }
 
   /** For an origin that says a blob's length nowhere: there is no other way to know it. */
-  async #sizeByReading(link: OriginLink, repository: string, digest: Digest, signal: AbortSignal): Promise<number> {
-    const { body } = await this.read({ origin: link.entry.name, repository, kind: 'blob' }, digest, undefined, signal);
+  async #sizeByReading(link: OriginLink, repository: string, digest: Digest, authority: Authority, signal: AbortSignal): Promise<number> {
+    const { body } = await this.read({ origin: link.entry.name, repository, kind: 'blob' }, digest, undefined, authority, signal);
     let size = 0;
     for await (const piece of body) size += piece.length;
     return size;
@@ -232,13 +232,13 @@ class RegistryClient implements OriginClient {
   }
 }
 
-function manifestQuestion(method: 'GET' | 'HEAD', repository: string, reference: string, accept: readonly string[]): Question {
+function manifestQuestion(method: 'GET' | 'HEAD', repository: string, reference: string, accept: readonly string[], authority: Authority): Question {
   const headers = { accept: (accept.length === 0 ? MANIFEST_TYPES : accept).join(', ') };
-  return { kind: 'manifest', method, repository, path: `/v2/${repository}/manifests/${reference}`, headers, lane: 'talk' };
+  return { kind: 'manifest', method, repository, authority, path: `/v2/${repository}/manifests/${reference}`, headers, lane: 'talk' };
 }
 
-function blobQuestion(method: 'GET' | 'HEAD', repository: string, digest: Digest): Question {
-  return { kind: 'blob', method, repository, path: `/v2/${repository}/blobs/${digest}`, headers: { accept: '*/*' }, lane: method === 'HEAD' ? 'talk' : 'blob' };
+function blobQuestion(method: 'GET' | 'HEAD', repository: string, digest: Digest, authority: Authority): Question {
+  return { kind: 'blob', method, repository, authority, path: `/v2/${repository}/blobs/${digest}`, headers: { accept: '*/*' }, lane: method === 'HEAD' ? 'talk' : 'blob' };
 }
 
 function withRange(question: Question, { start, end }: ByteRange): Question {

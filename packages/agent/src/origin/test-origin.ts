@@ -2,9 +2,12 @@
 
 import { createHash } from 'node:crypto';
 import { parseDigest, type Digest } from '@flotilla/shared/digest';
+import type { Authority } from '../content/ports.ts';
 import { createOrigin, type OriginClient, type OriginConfig, type OriginDeps } from './client.ts';
 import type { OriginSettings } from './origins.ts';
 
+export const AGENT: Authority = { kind: 'agent' };
+export const ANONYMOUS: Authority = { kind: 'anonymous' };
 export const LAB = { origin: 'lab', repository: 'team/app' };
 export const LAB_BLOB = { ...LAB, kind: 'blob' as const };
 export const LAB_MANIFEST = { ...LAB, kind: 'manifest' as const, mediaType: 'application/vnd.oci.image.manifest.v1+json' };
