@@ -88,6 +88,19 @@ const MESSAGES: Record<AgentMessage['type'], AgentMessage> = {
   mismatch: { type: 'mismatch', blob: BLOB },
   accuse: { type: 'accuse', blob: BLOB, index: 3, peer: PEER },
   stats: { type: 'stats', bytes: { peer: 1, origin: 2, store: 3, uploaded: 4, duplicate: 5 }, pulls: { active: 1, done: 2, failed: 0 }, store: { bytes: 10, limit: 100, blobs: 2 } },
+  'rollout-progress': { type: 'rollout-progress', rolloutId: 'r-1', attempt: 1, phase: 'pulling', manifest: BLOB.digest, layers: [BLOB], held: [1000] },
+  'rollout-result': {
+    type: 'rollout-result',
+    rolloutId: 'r-1',
+    attempt: 2,
+    ok: false,
+    resolved: { ...BLOB, mediaType: 'application/vnd.oci.image.index.v1+json' },
+    error: { code: 'DISK_FULL', message: 'no room' },
+    manifest: BLOB.digest,
+    bytes: { size: 10, peer: 6, origin: 4 },
+    ms: 1200,
+    hook: { exitCode: 0, ms: 5, output: 'done' },
+  },
 };
 
 const EVENTS: Record<TrackerEvent['type'], TrackerEvent> = {
@@ -100,6 +113,13 @@ const EVENTS: Record<TrackerEvent['type'], TrackerEvent> = {
   digests: { type: 'digests', blob: BLOB, first: 0, digests: DIGEST, by: PEER },
   invalid: { type: 'invalid', blob: BLOB, ranges: [[0, 4]] },
   banned: { type: 'banned', peers: [PEER] },
+  rollouts: {
+    type: 'rollouts',
+    tasks: [
+      { rolloutId: 'r-1', attempt: 1, task: 'resolve', origin: 'docker.io', repository: 'library/nginx', tag: '1.27' },
+      { rolloutId: 'r-2', attempt: 3, task: 'pull', origin: 'docker.io', repository: 'library/nginx', tag: '1.27', digest: BLOB.digest, platform: 'linux/arm64/v8' },
+    ],
+  },
 };
 
 describe('schemas', () => {
@@ -126,6 +146,13 @@ describe('schemas', () => {
     [{ type: 'unheard-of' }],
   ])('refuse %o', (bad) => {
     expect(message.Check(bad)).toBe(false);
+  });
+
+  test('a newer side may say more: fields that are not known do not make a message malformed', () => {
+    for (const example of Object.values(MESSAGES)) expect(batch.Check({ messages: [{ ...example, mood: 'fine' }], more: 1 })).toBe(true);
+    for (const example of Object.values(EVENTS)) expect(event.Check({ ...example, mood: 'fine' })).toBe(true);
+    expect(event.Check({ type: 'rollouts', tasks: [{ ...EVENTS.rollouts, rolloutId: 'r', attempt: 1, task: 'polish', origin: 'o', repository: 'r', gently: true }] })).toBe(true);
+    expect(message.Check({ ...MESSAGES['rollout-progress'], phase: 'polishing' })).toBe(true);
   });
 
   test('of requests and replies', () => {

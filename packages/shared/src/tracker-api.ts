@@ -83,6 +83,42 @@ export const SessionRequest = Type.Object({
 });
 export type SessionRequest = Static<typeof SessionRequest>;
 
+const RolloutId = Type.String({ pattern: '^[a-z0-9-]{1,32}$' });
+const Attempt = Type.Integer({ minimum: 1 });
+const DescriptorSchema = Type.Object({ digest: DigestText, size: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), mediaType: Name });
+/** Blobs of an image that are told one by one; of an image with more, the rest goes unmentioned. */
+export const MAX_ROLLOUT_LAYERS = 1024;
+/** What is told of a hook's output: its end. */
+export const MAX_HOOK_OUTPUT = 4096;
+
+/** Something that a host has to do for a rollout. A task is one (rolloutId, attempt): told again, it is the same. */
+export const RolloutTask = Type.Object({
+  rolloutId: RolloutId,
+  attempt: Attempt,
+  /**
+   * resolve: ask the origin, with the agent's own right, what the tag is, and say so. pull: have the image of `digest` here, whole and verified. verify: read
+   * all of it from disk, and fetch nothing. What an agent does not know it refuses with a result.
+   */
+  task: Type.String({ maxLength: 32 }),
+  origin: Name,
+  repository: Name,
+  tag: Type.Optional(Name),
+  /** The pinned manifest or index. Absent in `resolve`. */
+  digest: Type.Optional(DigestText),
+  /** os/architecture[/variant]; absent: the host's own. */
+  platform: Type.Optional(Type.String({ maxLength: 64 })),
+});
+export type RolloutTask = Static<typeof RolloutTask>;
+
+/** What came of the command that the host's own settings name. */
+export const HookOutcome = Type.Object({
+  /** Absent: it did not end by itself. */
+  exitCode: Type.Optional(Type.Integer()),
+  ms: Type.Integer({ minimum: 0 }),
+  output: Type.String({ maxLength: MAX_HOOK_OUTPUT }),
+});
+export type HookOutcome = Static<typeof HookOutcome>;
+
 /** Agent -> tracker. `first`/`index` count chunks, `bytes` bytes. */
 export const AgentMessage = Type.Union([
   /** After the session has opened: all finished blobs held; `complete` with the last part. Answers the restart window. */
@@ -144,6 +180,35 @@ export const AgentMessage = Type.Union([
     pulls: Type.Object({ active: Type.Integer(), done: Type.Integer(), failed: Type.Integer() }),
     store: Type.Object({ bytes: Type.Number(), limit: Type.Number(), blobs: Type.Integer() }),
   }),
+  /** A task of `rollouts` is at work: at once when it was taken, each second while something moves, every ten seconds in any case. Only after a `rollouts`. */
+  Type.Object({
+    type: Type.Literal('rollout-progress'),
+    rolloutId: RolloutId,
+    attempt: Attempt,
+    /** resolving, waiting, pulling, verifying, hook; more may come. */
+    phase: Type.String({ maxLength: 32 }),
+    /** The manifest of the host's platform, and its blobs: said once per session and task. */
+    manifest: Type.Optional(DigestText),
+    layers: Type.Optional(Type.Array(BlobKeySchema, { maxItems: MAX_ROLLOUT_LAYERS })),
+    /** Bytes that are here, for each of `layers`. */
+    held: Type.Optional(Type.Array(Type.Integer({ minimum: 0 }), { maxItems: MAX_ROLLOUT_LAYERS })),
+  }),
+  /** A task of `rollouts` is over. Said again whenever it is listed again. */
+  Type.Object({
+    type: Type.Literal('rollout-result'),
+    rolloutId: RolloutId,
+    attempt: Attempt,
+    ok: Type.Boolean(),
+    /** Of `resolve`. */
+    resolved: Type.Optional(DescriptorSchema),
+    error: Type.Optional(Type.Object({ code: Type.String({ maxLength: 64 }), message: Type.String({ maxLength: 1024 }) })),
+    /** The host's platform as its manifest was chosen by. */
+    manifest: Type.Optional(DigestText),
+    /** Bytes of the image on this host, and where those came from that were fetched for this task. */
+    bytes: Type.Optional(Type.Object({ size: Type.Integer({ minimum: 0 }), peer: Type.Integer({ minimum: 0 }), origin: Type.Integer({ minimum: 0 }) })),
+    ms: Type.Optional(Type.Integer({ minimum: 0 })),
+    hook: Type.Optional(HookOutcome),
+  }),
 ]);
 export type AgentMessage = Static<typeof AgentMessage>;
 
@@ -193,6 +258,8 @@ export const TrackerEvent = Type.Union([
   Type.Object({ type: Type.Literal('invalid'), blob: BlobKeySchema, ranges: Ranges }),
   /** Members that are expelled or in quarantine: no connection, no chunk. Replaces the last list. */
   Type.Object({ type: Type.Literal('banned'), peers: Type.Array(PeerIdText) }),
+  /** All that this host has to do for rollouts now. Replaces the last list: what is not in it any more is stopped. Told after every welcome. */
+  Type.Object({ type: Type.Literal('rollouts'), tasks: Type.Array(RolloutTask, { maxItems: 1024 }) }),
 ]);
 export type TrackerEvent = Static<typeof TrackerEvent>;
 export type Grant = Extract<TrackerEvent, { type: 'grant' }>;

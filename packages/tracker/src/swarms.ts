@@ -220,6 +220,8 @@ export class Swarms {
         this.#blame.accused(peer, message.peer);
         return this.#known(agent, message.blob, (swarm) => swarm.accused(message.peer));
       case 'stats':
+      case 'rollout-progress':
+      case 'rollout-result':
         return true;
       default:
         return message satisfies never;

@@ -8,7 +8,7 @@
 
 import { chunkCount } from '@flotilla/shared/chunk-map';
 import type { Digest } from '@flotilla/shared/digest';
-import type { LocateResponse, PeerInfo, TrackerEvent } from '@flotilla/shared/tracker-api';
+import type { AgentMessage, LocateResponse, PeerInfo, RolloutTask, TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { BlobKey, Coordinator, LeaseHandle, LeaseMember, Repository, Source } from '../content/ports.ts';
 import type { AgentError } from '../errors.ts';
 import { readJoinToken, TrackerClient, trackerUrl, type TrackerClientInit } from './client.ts';
@@ -32,6 +32,8 @@ export interface CoordinatorInit extends Pick<SessionInit, 'describe' | 'stats'>
   inventory(): Promise<readonly BlobKey[]>;
   /** The standing mesh: whom to be connected to. Replaces the last one. */
   onMesh(peers: readonly PeerInfo[]): void;
+  /** All that this host has to do for rollouts. Replaces the last list; told after every start of a session. */
+  onRollouts?(tasks: readonly RolloutTask[]): void;
   /** Whether the tracker may hear an image's name. @default always */
   mayName?(source: Source): boolean;
 }
@@ -103,6 +105,11 @@ export class TrackerCoordinator implements Coordinator {
 
   accuse(blob: BlobKey, index: number, peer: string): void {
     this.#session?.send({ type: 'accuse', blob: plain(blob), index, peer });
+  }
+
+  /** Of a task of the open session; without one it is dropped, as the next session tells all tasks again. */
+  report(message: Extract<AgentMessage, { type: 'rollout-progress' | 'rollout-result' }>): void {
+    this.#session?.send(message);
   }
 
   /** A finished blob is held no more. */
@@ -194,6 +201,9 @@ export class TrackerCoordinator implements Coordinator {
       case 'digests':
       case 'invalid':
         this.#joined.get(keyOf(event.blob))?.event(event);
+        return;
+      case 'rollouts':
+        this.#init.onRollouts?.(event.tasks);
         return;
       case 'welcome':
       case 'ping':

@@ -14,7 +14,7 @@ export const COALESCE_MS = 100;
 const MAX_BATCH_MESSAGES = 4096;
 const ENVELOPE_BYTES = Buffer.byteLength('{"messages":[]}');
 
-const URGENT: ReadonlySet<AgentMessage['type']> = new Set(['done', 'need', 'want', 'hedge', 'release', 'conflict', 'mismatch']);
+const URGENT: ReadonlySet<AgentMessage['type']> = new Set(['done', 'need', 'want', 'hedge', 'release', 'conflict', 'mismatch', 'rollout-result']);
 const DISPENSABLE: ReadonlySet<AgentMessage['type']> = new Set(['progress', 'stats']);
 
 export interface OutboxBatch {
@@ -132,6 +132,7 @@ export class Outbox {
 /** Messages of one lane stay in order and may be merged; lanes do not depend on one another. */
 function laneOf(message: AgentMessage): string {
   if (message.type === 'progress') return `progress ${message.leaseId}`;
+  if (message.type === 'rollout-progress' || message.type === 'rollout-result') return `rollout ${message.rolloutId}`;
   return 'blob' in message ? `${message.blob.digest} ${message.blob.size}` : message.type;
 }
 
