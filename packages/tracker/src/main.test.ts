@@ -87,3 +87,20 @@ test('config prints every setting and where it comes from; token rotate needs a 
   expect(rotated.code).toBe(1);
   expect(rotated.err).toContain('join-token does not exist');
 });
+
+test('login prints a link that signs in at the running tracker, once; without a tracker it says so', async () => {
+  const none = await run('login', '--data', dir);
+  expect([none.code, none.out]).toEqual([1, '']);
+  expect(none.err).toContain('no tracker answers');
+  const child = start('--data', dir, '--listen', '127.0.0.1:0', '--insecure-http');
+  child.stderr!.resume();
+  const [line] = (await once(createInterface(child.stdout!), 'line')) as [string];
+  const { code, out, err } = await run('login', '--data', dir, '--as', 'ada', '--role', 'operate');
+  expect([code, err]).toEqual([0, 'It signs in ada (operate) once, within 10 minutes.\n']);
+  const link = new URL(out.trim());
+  expect(line).toContain(link.origin);
+  const signIn = (): Promise<Response> => fetch(new URL('/api/v1/sign-in', link), { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ code: link.hash.slice('#code='.length) }) });
+  const first = await signIn();
+  expect([first.status, await first.json()]).toEqual([200, expect.objectContaining({ name: 'ada', role: 'operate' })]);
+  expect((await signIn()).status).toBe(401);
+});

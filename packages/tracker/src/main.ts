@@ -1,12 +1,16 @@
 #!/usr/bin/env node
-// The program `flotilla-tracker`: starts the tracker, prints its settings, rotates the join token.
+// The program `flotilla-tracker`: starts the tracker, prints its settings, rotates the join token, lets operators in.
 // Exit codes: 0 done, 1 failed, 2 the command line or a setting is wrong. SIGTERM and SIGINT stop it within two seconds.
 
 import { once } from 'node:events';
+import { userInfo } from 'node:os';
+import { ROLES, type Role } from '@flotilla/shared/operator-api';
 import { Command, CommanderError, Option } from 'commander';
 import { flagOf, loadConfig, SETTINGS, type Flags, type SettingName } from './config.ts';
-import { toTrackerError } from './errors.ts';
+import { toTrackerError, TrackerError } from './errors.ts';
 import { createLogger } from './log.ts';
+import { CODE_TTL_MS, LoginCodes } from './operators/login-codes.ts';
+import { runningAddress } from './running.ts';
 import { startTracker } from './server.ts';
 import { joinTokenFile, rotateJoinToken } from './tokens.ts';
 import { TRACKER_VERSION } from './version.ts';
@@ -21,6 +25,12 @@ async function run(argv: readonly string[]): Promise<number> {
   program.action(() => serve(program.opts()));
   // Flags of settings belong to the program; the commands read them there.
   program.command('config').description('print every setting and where it comes from').action(() => printConfig(program.opts()));
+  program
+    .command('login')
+    .description('print a link to the dashboard that signs in once, within ten minutes')
+    .option('--as <NAME>', 'what the audit log calls whoever follows the link', userInfo().username)
+    .addOption(new Option('--role <ROLE>', 'what they may do').choices(ROLES).default('admin' satisfies Role))
+    .action((login: { as: string; role: Role }) => printLogin(program.opts(), login));
   const token = program.command('token').description('the join token of the fleet');
   token.command('rotate').description('make a new join token; members stay members').action(() => rotate(program.opts()));
   try {
@@ -60,6 +70,16 @@ async function rotate(flags: Flags): Promise<void> {
   const { config } = loadConfig({ flags });
   const { id } = await rotateJoinToken(config.data);
   console.log(`new join token ${id} in ${joinTokenFile(config.data)}; members stay members, agents that enrol from now on need it`);
+}
+
+/** The link works against the tracker that runs with this data folder; from another machine its host has to be put in. */
+async function printLogin(flags: Flags, { as: name, role }: { as: string; role: Role }): Promise<void> {
+  const { config } = loadConfig({ flags });
+  const url = await runningAddress(config.data);
+  if (url === undefined) throw new TrackerError('NOT_RUNNING', `no tracker answers for ${config.data}`);
+  const code = await new LoginCodes(config.data).create({ name, role }, Date.now());
+  console.log(`${url}/#code=${code}`);
+  console.error(`It signs in ${name} (${role}) once, within ${CODE_TTL_MS / 60_000} minutes.`);
 }
 
 /** One line on stderr, with what to do where the message does not say it. */

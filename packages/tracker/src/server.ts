@@ -6,6 +6,7 @@
 import { mkdir } from 'node:fs/promises';
 import type { Server as HttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import cookie from '@fastify/cookie';
 import rateLimit from '@fastify/rate-limit';
 import { TypeBoxValidatorCompiler, type TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { caPin } from '@flotilla/shared/join-token';
@@ -24,9 +25,13 @@ import { Fleet } from './fleet.ts';
 import { createLogger, type Logger } from './log.ts';
 import { createMetrics, type TrackerMetrics } from './metrics.ts';
 import { operatorRoutes } from './operator-api.ts';
+import { operatorTokenFile } from './operators/operator-tokens.ts';
+import { operatorAccountRoutes } from './operators/operator-routes.ts';
+import { Operators } from './operators/operators.ts';
+import { announceAddress, withdrawAddress } from './running.ts';
 import { State } from './state.ts';
 import { certificateNames, ensureOwnTls, readGivenTls, type Credentials } from './tls.ts';
-import { ensureJoinToken, ensureOperatorToken, joinTokenFile, operatorTokenFile } from './tokens.ts';
+import { ensureJoinToken, joinTokenFile } from './tokens.ts';
 
 const RENEWAL_CHECK_MS = 24 * 60 * 60 * 1000;
 
@@ -57,14 +62,18 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
   await makeDataDir(config.data);
   const tls = await tlsOf(config);
   await ensureJoinToken(config.data, tls?.caPem === undefined ? undefined : caPin(tls.caPem));
-  const operatorToken = await ensureOperatorToken(config.data);
   const state = await State.open(config.state);
   let fleet: Fleet;
   let app: App;
+  let url: string;
   try {
     fleet = await Fleet.open({ dataDir: config.data, heartbeatMs: config.heartbeatMs, maxQueuedBytes }, state, log);
-    app = await buildApp(fleet, createMetrics(fleet, config.metricsPerHost), { tls, operatorToken, log });
+    const writeFailed = (error: unknown): void => log.error({ error }, 'state could not be written');
+    const operators = await Operators.open({ dataDir: config.data, fleetId: fleet.members.fleet.id, https: tls !== undefined, now: fleet.now, writeFailed }, state);
+    app = await buildApp({ fleet, operators, metrics: createMetrics(fleet, config.metricsPerHost) }, tls, log);
     await listen(app, config.listen);
+    url = `${tls === undefined ? 'http' : 'https'}://${formatAddress(reachable(addressOf(app)))}`;
+    await announceAddress(config.data, url).catch((error: unknown) => log.warn({ error }, '`flotilla-tracker login` will not find this tracker'));
   } catch (error) {
     await state.close();
     throw error;
@@ -75,13 +84,14 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
   let closing: Promise<void> | undefined;
   const close = async (): Promise<void> => {
     clearInterval(renewal);
+    await withdrawAddress(config.data);
     await fleet.close();
     await app.close();
     await state.close();
   };
   log.info({ listen: formatAddress(address), https: tls !== undefined, epoch: fleet.epoch, members: fleet.members.size }, 'tracker runs');
   return {
-    url: `${tls === undefined ? 'http' : 'https'}://${formatAddress(reachable(address))}`,
+    url,
     address,
     caPem: tls?.caPem,
     joinTokenFile: joinTokenFile(config.data),
@@ -91,13 +101,15 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
   };
 }
 
-interface AppInit {
-  readonly tls: (Credentials & { readonly caPem?: string }) | undefined;
-  readonly operatorToken: string;
-  readonly log: Logger;
+type Tls = Credentials & { readonly caPem?: string };
+
+interface AppParts {
+  readonly fleet: Fleet;
+  readonly operators: Operators;
+  readonly metrics: TrackerMetrics;
 }
 
-async function buildApp(fleet: Fleet, metrics: TrackerMetrics, { tls, operatorToken, log }: AppInit): Promise<App> {
+async function buildApp({ fleet, operators, metrics }: AppParts, tls: Tls | undefined, log: Logger): Promise<App> {
   const options = { loggerInstance: log as FastifyBaseLogger, logController: new LogController({ disableRequestLogging: true }), forceCloseConnections: true } as const;
   const server = tls === undefined ? fastify(options) : fastify({ ...options, https: { cert: tls.cert, key: tls.key } });
   const app = server.withTypeProvider<TypeBoxTypeProvider>().setValidatorCompiler(TypeBoxValidatorCompiler) as unknown as App;
@@ -112,8 +124,11 @@ async function buildApp(fleet: Fleet, metrics: TrackerMetrics, { tls, operatorTo
     throw new TrackerError('ROUTE_UNKNOWN', `${request.method} ${request.url.slice(0, 200)}`);
   });
   await app.register(rateLimit, { global: false });
+  await app.register(cookie);
+  app.decorateRequest('operator', undefined);
   agentRoutes(app, fleet, tls?.caPem);
-  operatorRoutes(app, fleet, metrics, operatorToken);
+  operatorRoutes(app, fleet, metrics, operators);
+  operatorAccountRoutes(app, operators, fleet.members.fleet.id);
   return app;
 }
 
@@ -125,7 +140,7 @@ async function makeDataDir(path: string): Promise<void> {
   }
 }
 
-async function tlsOf(config: TrackerConfig): Promise<(Credentials & { readonly caPem?: string }) | undefined> {
+async function tlsOf(config: TrackerConfig): Promise<Tls | undefined> {
   if (config.insecureHttp) return undefined;
   if (config.tlsCert !== undefined && config.tlsKey !== undefined) return readGivenTls(config.tlsCert, config.tlsKey);
   return ensureOwnTls(config.data, certificateNames(config.listen.host, config.tlsName), Date.now());

@@ -1,7 +1,8 @@
 // What the tracker keeps over restarts, in level under DIR/state: epoch, members, blame, who was connected, where blobs can be read.
 //
 // Swarms are not here: they are soft. One process per folder (level's lock). Every write is awaited by whoever must not lose it;
-// the rest is gathered and written together. Layout: sublevels `meta`, `members`, `seen`, `blame`, `located`, values as JSON.
+// the rest is gathered and written together. Layout: prefixes `meta`, `members`, `seen`, `blame`, `located`,
+// `operator-tokens`, `operator-sessions`, `audit-log`; values as JSON.
 
 import { mkdir } from 'node:fs/promises';
 import { Level } from 'level';
@@ -23,8 +24,10 @@ export class Table<V> {
     return this.#state.get(this.#prefix + key) as Promise<V | undefined>;
   }
 
-  async *entries(): AsyncGenerator<[key: string, value: V]> {
-    for await (const [key, value] of this.#state.iterator({ gte: this.#prefix, lt: `${this.#prefix}\uffff` })) {
+  /** In the order of their keys. @param before only keys below this one */
+  async *entries({ before, reverse = false, limit = -1 }: { readonly before?: string; readonly reverse?: boolean; readonly limit?: number } = {}): AsyncGenerator<[key: string, value: V]> {
+    const lt = this.#prefix + (before ?? '\uffff');
+    for await (const [key, value] of this.#state.iterator({ gte: this.#prefix, lt, reverse, limit })) {
       yield [key.slice(this.#prefix.length), value as V];
     }
   }
@@ -34,8 +37,9 @@ export class Table<V> {
     return this.#state.put(this.#prefix + key, value, { sync: durable });
   }
 
-  del(key: string): Promise<void> {
-    return this.#state.del(this.#prefix + key);
+  /** @param durable on return it stays deleted over a power cut */
+  del(key: string, durable = false): Promise<void> {
+    return this.#state.del(this.#prefix + key, { sync: durable });
   }
 
   /** All of it or nothing. undefined deletes. */

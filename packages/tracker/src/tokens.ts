@@ -1,7 +1,7 @@
-// The tracker's tokens in its data folder: `join-token` (lets agents enrol) and `operator-token` (lets scripts ask), both 0600.
-// The join token is read anew at each use, so that `flotilla-tracker token rotate` counts at once without a restart.
+// The join token in the data folder (0600): it lets agents enrol.
+// It is read anew at each use, so that `flotilla-tracker token rotate` counts at once without a restart.
 
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { formatJoinToken, parseJoinToken, type JoinToken } from '@flotilla/shared/join-token';
 import { readIfThere, writeSecret } from './durable-file.ts';
@@ -9,10 +9,6 @@ import { TrackerError } from './errors.ts';
 
 export function joinTokenFile(dataDir: string): string {
   return join(dataDir, 'join-token');
-}
-
-export function operatorTokenFile(dataDir: string): string {
-  return join(dataDir, 'operator-token');
 }
 
 /** The token in the folder; made where there is none. Its pin is made to fit the tracker's CA, its secret stays. */
@@ -37,20 +33,6 @@ export async function rotateJoinToken(dataDir: string): Promise<JoinToken> {
   const token = { ...newToken(), ...(known.caPin !== undefined && { caPin: known.caPin }) };
   await writeSecret(joinTokenFile(dataDir), `${formatJoinToken(token)}\n`);
   return token;
-}
-
-export async function ensureOperatorToken(dataDir: string): Promise<string> {
-  const known = (await readIfThere(operatorTokenFile(dataDir)))?.trim();
-  if (known !== undefined && known !== '') return known;
-  const token = randomBytes(32).toString('base64url');
-  await writeSecret(operatorTokenFile(dataDir), `${token}\n`);
-  return token;
-}
-
-/** In constant time, whatever the lengths. */
-export function sameToken(a: string, b: string): boolean {
-  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
-  return timingSafeEqual(digest(a), digest(b));
 }
 
 function newToken(): JoinToken {
