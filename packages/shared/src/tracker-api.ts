@@ -44,6 +44,8 @@ export const SourceSchema = Type.Object({
   repository: Name,
   kind: Type.Union([Type.Literal('blob'), Type.Literal('manifest')]),
   mediaType: Type.Optional(Name),
+  /** The origin shows it to nobody without credentials. */
+  private: Type.Optional(Type.Boolean()),
 });
 export type Source = Static<typeof SourceSchema>;
 
@@ -269,7 +271,7 @@ export const LocateRequest = Type.Object({ origin: Name, repository: Name, diges
 export type LocateRequest = Static<typeof LocateRequest>;
 export const LocateResponse = Type.Object({
   /** absent: nobody has read this digest in this repository */
-  found: Type.Optional(Type.Object({ size: Type.Integer(), kind: Type.Union([Type.Literal('blob'), Type.Literal('manifest')]), mediaType: Type.Optional(Name) })),
+  found: Type.Optional(Type.Object({ size: Type.Integer(), kind: Type.Union([Type.Literal('blob'), Type.Literal('manifest')]), mediaType: Type.Optional(Name), private: Type.Optional(Type.Boolean()) })),
 });
 export type LocateResponse = Static<typeof LocateResponse>;
 

@@ -44,10 +44,10 @@ export class Locations {
   wanted(source: Source, blob: Pick<BlobKey, 'size'> & { digest: string }, nowMs: number): void {
     const key = keyOf({ ...source, digest: blob.digest });
     const known = this.#entries.get(key);
-    const location: Location = { size: blob.size, kind: source.kind, ...(source.mediaType !== undefined && { mediaType: source.mediaType }), usedAtMs: nowMs };
+    const location: Location = { size: blob.size, kind: source.kind, ...(source.mediaType !== undefined && { mediaType: source.mediaType }), ...(source.private === true && { private: true }), usedAtMs: nowMs };
     this.#entries.delete(key);
     this.#entries.set(key, location);
-    const written = known !== undefined && known.size === location.size && known.mediaType === location.mediaType && nowMs - known.usedAtMs < REFRESH_MS;
+    const written = known !== undefined && known.size === location.size && known.mediaType === location.mediaType && known.private === location.private && nowMs - known.usedAtMs < REFRESH_MS;
     if (written) this.#entries.set(key, { ...location, usedAtMs: known.usedAtMs });
     else this.#changes.set(key, location);
     for (const oldest of this.#entries.keys()) {

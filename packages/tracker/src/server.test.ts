@@ -343,6 +343,15 @@ describe('locate', () => {
     expect(JSON.parse((await back.ask({ ...question, repository: 'private/thing' })).text)).toEqual({});
   });
 
+  test('says of a name that is told although it is private that it is', async () => {
+    await start();
+    const agent = await connect();
+    await agent.post({ type: 'want', blob, source: { ...source, private: true }, canRead: true, have: [], reading: [] });
+    expect(JSON.parse((await agent.ask(question)).text)).toEqual({ found: { size: blob.size, kind: 'manifest', mediaType: source.mediaType, private: true } });
+    await agent.post({ type: 'want', blob, source, canRead: true, have: [], reading: [] });
+    expect(JSON.parse((await agent.ask(question)).text)).toEqual({ found: { size: blob.size, kind: 'manifest', mediaType: source.mediaType } });
+  });
+
   test('has the number 0, so that it neither waits nor makes others wait', async () => {
     await start();
     const agent = await connect();
