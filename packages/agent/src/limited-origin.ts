@@ -10,6 +10,8 @@ export function limitOrigin(origin: Origin, buckets: readonly TokenBucket[], now
   return {
     resolve: (...args) => origin.resolve(...args),
     stat: (...args) => origin.stat(...args),
+    listTags: (...args) => origin.listTags(...args),
+    referrers: (...args) => origin.referrers(...args),
     read: async (source, digest, range, authority, signal) => {
       const answer = await origin.read(source, digest, range, authority, signal);
       return { ...answer, body: limited(answer, buckets, nowMs, signal), cancel: () => answer.cancel() };

@@ -56,7 +56,20 @@ export interface Right {
 /** An answer of the origin and the right it was given under. */
 export type Granted<T> = T & { readonly right: Right };
 
-/** The registry client. Every method throws AgentError with an ORIGIN_* code, MANIFEST_UNKNOWN or BLOB_UNKNOWN. */
+/** Some of a repository's tags, in the origin's order. */
+export interface TagPage {
+  readonly tags: readonly string[];
+  /** `last` of the next page; undefined: these are the last ones. */
+  readonly next: string | undefined;
+}
+
+/** One manifest that names a subject, with all that the origin's index says of it (annotations, data, ...). */
+export type Referrer = Descriptor & { readonly artifactType?: string } & Readonly<Record<string, unknown>>;
+
+/** All referrers of a digest, unfiltered; or the origin has no such API, and the tag scheme is what is left. */
+export type Referrers = { readonly supported: true; readonly manifests: readonly Referrer[] } | { readonly supported: false };
+
+/** The registry client. Every method throws AgentError with an ORIGIN_* code, MANIFEST_UNKNOWN, BLOB_UNKNOWN or REPOSITORY_UNKNOWN. */
 export interface Origin {
   /** HEAD of a manifest (GET where the origin's HEAD lacks a header). Never from a cache. */
   resolve(repository: Repository, reference: string, accept: readonly string[], authority: Authority, signal: AbortSignal): Promise<Granted<Descriptor>>;
@@ -64,6 +77,10 @@ export interface Origin {
   stat(repository: Repository, digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<{ size: number }>>;
   /** Bytes of a blob or manifest; a range is asked for as one bounded Range, never `bytes=N-`. No range: the whole. */
   read(source: Source, digest: Digest, range: ByteRange | undefined, authority: Authority, signal: AbortSignal): Promise<OriginBody>;
+  /** At most `n` tags behind the tag `last`. Never from a cache. */
+  listTags(repository: Repository, page: { readonly n?: number; readonly last?: string }, authority: Authority, signal: AbortSignal): Promise<Granted<TagPage>>;
+  /** Every manifest whose subject is this digest, all pages of it. Never from a cache. */
+  referrers(repository: Repository, digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<Referrers>>;
 }
 
 // ---------------------------------------------------------------- store

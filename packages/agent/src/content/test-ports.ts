@@ -21,6 +21,8 @@ import type {
   Origin,
   OriginBody,
   PartialBlob,
+  Referrer,
+  Referrers,
   Repository,
   Right,
   Source,
@@ -30,6 +32,7 @@ import type {
   Swarm,
   SwarmHandle,
   SwarmMember,
+  TagPage,
 } from './ports.ts';
 
 export const CHUNK = 64 * 1024;
@@ -152,6 +155,7 @@ export type OriginEvent =
   | { readonly type: 'read'; readonly digest: Digest; readonly range: ByteRange | undefined; readonly source: Source }
   | { readonly type: 'stat'; readonly digest: Digest }
   | { readonly type: 'resolve'; readonly reference: string }
+  | { readonly type: 'list'; readonly of: 'tags' | 'referrers' }
   | { readonly type: 'aborted' }
   | { readonly type: 'ended' };
 
@@ -161,6 +165,8 @@ export class TestOrigin implements Origin {
   readonly blobs = new Map<Digest, Uint8Array>();
   readonly tags = new Map<string, Descriptor>();
   readonly events = new Events<OriginEvent>();
+  /** Referrers by subject; undefined: the origin has no such API. */
+  subjects: Map<Digest, readonly Referrer[]> | undefined = new Map();
   bytesSent = 0;
   /** Answers Range requests with ranges. */
   ranges = true;
@@ -212,6 +218,22 @@ export class TestOrigin implements Origin {
     const sent = ranged ? range : { start: 0, end: bytes.length };
     const body = this.#body(this.send(bytes.subarray(sent.start, sent.end), sent), sent.start, signal);
     return { start: sent.start, size: bytes.length, ranged, body, cancel: () => void body.return(undefined) };
+  }
+
+  async listTags(_repository: Repository, { n, last }: { n?: number; last?: string }, _authority: Authority, signal: AbortSignal): Promise<Granted<TagPage>> {
+    this.events.push({ type: 'list', of: 'tags' });
+    signal.throwIfAborted();
+    if (this.down !== undefined) throw this.down;
+    const behind = [...this.tags.keys()].toSorted().filter((tag) => last === undefined || tag > last);
+    const tags = behind.slice(0, n);
+    return { tags, next: tags.length < behind.length ? tags.at(-1) : undefined, right: this.right };
+  }
+
+  async referrers(_repository: Repository, digest: Digest, _authority: Authority, signal: AbortSignal): Promise<Granted<Referrers>> {
+    this.events.push({ type: 'list', of: 'referrers' });
+    signal.throwIfAborted();
+    if (this.down !== undefined) throw this.down;
+    return { ...(this.subjects === undefined ? { supported: false } : { supported: true, manifests: this.subjects.get(digest) ?? [] }), right: this.right };
   }
 
   async *#body(bytes: Uint8Array, start: number, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {

@@ -25,7 +25,7 @@ export interface OriginMetrics {
 }
 
 export interface Question {
-  readonly kind: 'manifest' | 'blob';
+  readonly kind: 'manifest' | 'blob' | 'list';
   readonly method: 'GET' | 'HEAD';
   readonly repository: string;
   readonly authority: Authority;

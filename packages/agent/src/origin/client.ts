@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import type { LookupFunction } from 'node:net';
 import { digestAlgorithm, isDigest, parseDigest, type Digest } from '@flotilla/shared/digest';
 import { isRepository, isTag } from '@flotilla/shared/reference';
-import type { Authority, ByteRange, Descriptor, Granted, Origin, OriginBody, Repository, Source } from '../content/ports.ts';
+import type { Authority, ByteRange, Descriptor, Granted, Origin, OriginBody, Referrers, Repository, Source, TagPage } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
 import type { CredentialSource } from './auth.ts';
 import { contentLength, contentRange, discard, headerOf, originBody, readWhole, type BodyRules } from './body.ts';
@@ -15,6 +15,7 @@ import { Calls, type OriginMetrics, type Question } from './calls.ts';
 import { DEFAULT_CONNECTION_LIMITS, type Answer, type ConnectionLimits, type ProxySettings } from './connections.ts';
 import { field } from './failures.ts';
 import { OriginLinks, type OriginLink } from './links.ts';
+import { listReferrers, listTags } from './listings.ts';
 import { isUnlistedHost, resolveImage } from './names.ts';
 import { OriginTable, type OriginSettings } from './origins.ts';
 import type { OriginStatus } from './standing.ts';
@@ -146,6 +147,14 @@ class RegistryClient implements OriginClient {
         throw error;
       }
     });
+  }
+
+  listTags(repository: Repository, page: { n?: number; last?: string }, authority: Authority, signal: AbortSignal): Promise<Granted<TagPage>> {
+    return this.#observed(repository, signal, (link, open) => listTags(this.#calls, link, repository, page, authority, open));
+  }
+
+  referrers(repository: Repository, digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<Referrers>> {
+    return this.#observed(repository, signal, (link, open) => listReferrers(this.#calls, link, repository, digest, authority, open));
   }
 
   status(): OriginStatus[] {

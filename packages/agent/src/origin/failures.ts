@@ -3,13 +3,15 @@
 import { AgentError, type ErrorCode } from '../errors.ts';
 
 /** What a request is about; decides what a 404 means. */
-export type RequestKind = 'manifest' | 'blob' | 'token';
+export type RequestKind = 'manifest' | 'blob' | 'list' | 'token';
 
 /** Where a failure happened, for log and reply. No credentials, no query (it may hold a signature). */
 export interface Place {
   readonly origin: string;
   readonly url: URL;
 }
+
+const UNKNOWN = { manifest: 'MANIFEST_UNKNOWN', blob: 'BLOB_UNKNOWN', list: 'REPOSITORY_UNKNOWN' } as const;
 
 const BY_CODE: Readonly<Record<string, ErrorCode>> = {
   ECONNREFUSED: 'ORIGIN_UNREACHABLE',
@@ -77,7 +79,7 @@ function statusCode(status: number, kind: RequestKind): ErrorCode {
     case 403:
       return 'ORIGIN_DENIED';
     case 404:
-      return kind === 'blob' ? 'BLOB_UNKNOWN' : 'MANIFEST_UNKNOWN';
+      return UNKNOWN[kind];
     default:
       return 'ORIGIN_STATUS';
   }

@@ -45,7 +45,7 @@ export class OriginStanding {
 
   /** Notes a failure for the status. What the caller asked wrongly is none. */
   failed(error: AgentError): void {
-    if (error.code === 'MANIFEST_UNKNOWN' || error.code === 'BLOB_UNKNOWN' || error.row.fault === 'caller') return;
+    if (error.code === 'MANIFEST_UNKNOWN' || error.code === 'BLOB_UNKNOWN' || error.code === 'REPOSITORY_UNKNOWN' || error.row.fault === 'caller') return;
     this.#lastError = { code: error.code, message: error.message, atMs: this.#nowMs() };
   }
 
