@@ -8,7 +8,7 @@ import { Rights } from '../access/rights.ts';
 import { AgentError } from '../errors.ts';
 import { Downloads } from './downloads.ts';
 import { downloadInit, Images } from './images.ts';
-import type { Descriptor, Repository } from './ports.ts';
+import type { Caller, Descriptor, Repository } from './ports.ts';
 import { Prefetch } from './prefetch.ts';
 import { hashPool } from './test-download.ts';
 import { CHUNK, collect, grantingCoordinator, makeBlob, sha256, TestClock, TestOrigin, TestStore, TestSwarm, type TestBlob, type TestCoordinator } from './test-ports.ts';
@@ -18,6 +18,7 @@ const OTHER: Repository = { origin: 'docker.io', repository: 'library/other' };
 const OCI = 'application/vnd.oci.image.manifest.v1+json';
 const gone = new AgentError('ORIGIN_UNREACHABLE', 'connection refused');
 const { signal } = new AbortController();
+const caller: Caller = { authorization: undefined, asksOrigin: false };
 
 const layer = makeBlob(3 * CHUNK + 5, 'layer');
 const config = makeBlob(200, 'config');
@@ -74,23 +75,23 @@ function descriptorOf({ key }: TestBlob): Descriptor {
 }
 
 async function pullManifest(repository = NGINX, tag = 'latest'): Promise<Uint8Array> {
-  return (await images.manifest(repository, { tag }, [OCI], signal)).bytes(signal);
+  return (await images.manifest(repository, { tag }, [OCI], caller, signal)).bytes(signal);
 }
 
 async function pullBlob(digest: Digest, repository = NGINX): Promise<Uint8Array> {
-  const blob = await images.blob(repository, digest, signal);
+  const blob = await images.blob(repository, digest, caller, signal);
   return collect(await blob.open({ start: 0, end: blob.key.size }, signal));
 }
 
 describe('a tag', () => {
   test('is asked of the origin every time', async () => {
-    const first = await images.manifest(NGINX, { tag: 'latest' }, [OCI], signal);
+    const first = await images.manifest(NGINX, { tag: 'latest' }, [OCI], caller, signal);
     expect(first).toMatchObject({ descriptor: descriptorOf(manifest), stale: false });
     expect(new Uint8Array(await first.bytes(signal))).toEqual(manifest.bytes);
     const next = manifestOf([config]);
     origin.add(next);
     origin.tags.set('latest', descriptorOf(next));
-    expect((await images.manifest(NGINX, { tag: 'latest' }, [OCI], signal)).descriptor.digest).toBe(next.key.digest);
+    expect((await images.manifest(NGINX, { tag: 'latest' }, [OCI], caller, signal)).descriptor.digest).toBe(next.key.digest);
     expect(origin.asked('resolve')).toBe(2);
   });
 
@@ -98,7 +99,7 @@ describe('a tag', () => {
     await pullManifest();
     for (const error of [gone, new AgentError('ORIGIN_TIMEOUT', 'slow'), new AgentError('ORIGIN_STATUS', '502'), new AgentError('ORIGIN_THROTTLED', '429')]) {
       origin.down = error;
-      const served = await images.manifest(NGINX, { tag: 'latest' }, [OCI], signal);
+      const served = await images.manifest(NGINX, { tag: 'latest' }, [OCI], caller, signal);
       expect(served).toMatchObject({ descriptor: descriptorOf(manifest), stale: true });
       expect(new Uint8Array(await served.bytes(signal))).toEqual(manifest.bytes);
     }
@@ -153,7 +154,7 @@ describe('a digest', () => {
 
   test('can be asked for without its manifest having been read', async () => {
     expect(await pullBlob(layer.key.digest)).toEqual(layer.bytes);
-    const served = await images.manifest(NGINX, { digest: manifest.key.digest }, [], signal);
+    const served = await images.manifest(NGINX, { digest: manifest.key.digest }, [], caller, signal);
     expect(new Uint8Array(await served.bytes(signal))).toEqual(manifest.bytes);
     expect(served.stale).toBe(false);
   });
@@ -194,13 +195,13 @@ describe('a digest', () => {
   test('that only others in the fleet know is served on their word, while the origin is down', async () => {
     origin.down = gone;
     coordinator.found = { size: layer.key.size, kind: 'blob' };
-    const blob = await images.blob(NGINX, layer.key.digest, signal);
+    const blob = await images.blob(NGINX, layer.key.digest, caller, signal);
     expect(blob.key).toEqual(layer.key);
-    await expect(images.manifest(NGINX, { digest: layer.key.digest }, [], signal)).rejects.toMatchObject({ code: 'ACCESS_UNDECIDED' });
+    await expect(images.manifest(NGINX, { digest: layer.key.digest }, [], caller, signal)).rejects.toMatchObject({ code: 'ACCESS_UNDECIDED' });
     coordinator.found = undefined;
-    await expect(images.blob(NGINX, config.key.digest, signal)).rejects.toMatchObject({ code: 'ACCESS_UNDECIDED' });
+    await expect(images.blob(NGINX, config.key.digest, caller, signal)).rejects.toMatchObject({ code: 'ACCESS_UNDECIDED' });
     coordinator.locateError = new AgentError('TRACKER_UNREACHABLE', 'no');
-    await expect(images.blob(NGINX, config.key.digest, signal)).rejects.toMatchObject({ code: 'ACCESS_UNDECIDED', cause: gone });
+    await expect(images.blob(NGINX, config.key.digest, caller, signal)).rejects.toMatchObject({ code: 'ACCESS_UNDECIDED', cause: gone });
   });
 
   test('is not asked of the fleet while the origin answers', async () => {
@@ -223,7 +224,7 @@ test.each(['ORIGIN_DENIED', 'ORIGIN_UNAUTHORIZED'] as const)('%s: what was known
 
 test('a manifest over 4 MiB is refused before it is read', async () => {
   origin.tags.set('big', { digest: layer.key.digest, size: 4 * 1024 * 1024 + 1, mediaType: OCI });
-  await expect(images.manifest(NGINX, { tag: 'big' }, [], signal)).rejects.toMatchObject({ code: 'MANIFEST_TOO_LARGE' });
+  await expect(images.manifest(NGINX, { tag: 'big' }, [], caller, signal)).rejects.toMatchObject({ code: 'MANIFEST_TOO_LARGE' });
   expect(origin.asked('read')).toBe(0);
 });
 
@@ -249,7 +250,7 @@ test('a client that reads an image of many layers has the rest fetched ahead', a
   await pullManifest(NGINX, 'many');
   const client = new AbortController();
   for (const { key } of layers.slice(0, 6)) {
-    const blob = await images.blob(NGINX, key.digest, client.signal);
+    const blob = await images.blob(NGINX, key.digest, caller, client.signal);
     await blob.open({ start: 0, end: key.size }, client.signal);
   }
   await origin.events.when((event) => event.type === 'read' && event.digest === layers[8]!.key.digest);

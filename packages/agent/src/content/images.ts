@@ -10,7 +10,7 @@ import type { Logger } from '../log.ts';
 import type { DownloadInit } from './download-contract.ts';
 import type { Downloads } from './downloads.ts';
 import { MAX_MANIFEST_BYTES, parseManifest } from './manifest.ts';
-import type { Authority, Content, Coordinator, Descriptor, Origin, Repository, ServedBlob, ServedManifest } from './ports.ts';
+import type { Authority, Caller, Content, Coordinator, Descriptor, Origin, Referrers, Repository, ServedBlob, ServedManifest, TagPage } from './ports.ts';
 import type { Prefetch } from './prefetch.ts';
 
 /** Digests are not asked about at an origin that has just been found unreachable, where something is known of them. */
@@ -45,7 +45,7 @@ export class Images implements Content {
     this.#with = components;
   }
 
-  async manifest(repository: Repository, reference: Reference, accept: readonly string[], signal: AbortSignal): Promise<ServedManifest> {
+  async manifest(repository: Repository, reference: Reference, accept: readonly string[], _caller: Caller, signal: AbortSignal): Promise<ServedManifest> {
     const { descriptor, stale } =
       'tag' in reference
         ? await this.#resolve(repository, reference.tag, accept, signal)
@@ -56,7 +56,7 @@ export class Images implements Content {
     return { descriptor, stale, bytes: (readSignal) => this.#manifestBytes(repository, descriptor, readSignal) };
   }
 
-  async blob(repository: Repository, digest: Digest, signal: AbortSignal): Promise<ServedBlob> {
+  async blob(repository: Repository, digest: Digest, _caller: Caller, signal: AbortSignal): Promise<ServedBlob> {
     const fact = await this.#known(repository, digest, 'blob', signal);
     const served = this.#with.downloads.served({ digest, size: fact.size }, downloadInit(repository, fact));
     return {
@@ -77,6 +77,16 @@ export class Images implements Content {
         }
       },
     };
+  }
+
+  async tags(repository: Repository, page: { readonly n?: number; readonly last?: string }, _caller: Caller, signal: AbortSignal): Promise<TagPage> {
+    const { tags, next } = await this.#with.origin.listTags(repository, page, AGENT, signal);
+    return { tags, next };
+  }
+
+  async referrers(repository: Repository, digest: Digest, _caller: Caller, signal: AbortSignal): Promise<Referrers> {
+    const { right: _right, ...referrers } = await this.#with.origin.referrers(repository, digest, AGENT, signal);
+    return referrers;
   }
 
   async #resolve(repository: Repository, tag: string, accept: readonly string[], signal: AbortSignal): Promise<{ descriptor: Descriptor; stale: boolean }> {

@@ -290,8 +290,20 @@ export interface ServedBlob {
   open(range: ByteRange, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
 }
 
-/** Images as the local endpoint serves them. Throws AgentError. */
+/** Who asks at the local endpoint, and how. */
+export interface Caller {
+  /** The Authorization header as it came, if any. Never logged, never kept. */
+  readonly authorization: string | undefined;
+  /** What is remembered is not enough while the origin answers: HEAD. */
+  readonly asksOrigin: boolean;
+}
+
+/** Images as the local endpoint serves them, to a caller that may read them at the origin. Throws AgentError. */
 export interface Content {
-  manifest(repository: Repository, reference: Reference, accept: readonly string[], signal: AbortSignal): Promise<ServedManifest>;
-  blob(repository: Repository, digest: Digest, signal: AbortSignal): Promise<ServedBlob>;
+  manifest(repository: Repository, reference: Reference, accept: readonly string[], caller: Caller, signal: AbortSignal): Promise<ServedManifest>;
+  blob(repository: Repository, digest: Digest, caller: Caller, signal: AbortSignal): Promise<ServedBlob>;
+  /** At most `n` tags behind the tag `last`; always the origin's own answer. */
+  tags(repository: Repository, page: { readonly n?: number; readonly last?: string }, caller: Caller, signal: AbortSignal): Promise<TagPage>;
+  /** Every manifest whose subject is this digest; always the origin's own answer. Not the tag scheme's. */
+  referrers(repository: Repository, digest: Digest, caller: Caller, signal: AbortSignal): Promise<Referrers>;
 }

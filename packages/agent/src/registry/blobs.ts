@@ -22,7 +22,7 @@ export async function serveBlob(
   repository: Repository,
   digest: Digest,
 ): Promise<void> {
-  const blob = await content.blob(repository, digest, call.signal);
+  const blob = await content.blob(repository, digest, call.caller, call.signal);
   const { size } = blob.key;
   const etag = etagOf(digest);
   const { range: rangeHeader, 'if-none-match': ifNoneMatch } = request.headers;

@@ -10,7 +10,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { formatReference } from '@flotilla/shared/reference';
-import type { Repository } from '../content/ports.ts';
+import type { Caller, Repository } from '../content/ports.ts';
 import { toAgentError, type ErrorCode } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
 import type { RegistryMetrics } from '../metrics.ts';
@@ -19,6 +19,7 @@ import type { Target, TargetKind } from './route.ts';
 export class Call {
   readonly raw: ServerResponse;
   readonly method: string;
+  readonly caller: Caller;
   /** Aborted when the client goes away before its reply is complete. */
   readonly signal: AbortSignal;
   readonly #abort = new AbortController();
@@ -34,6 +35,7 @@ export class Call {
   constructor(request: IncomingMessage, raw: ServerResponse, nowMs: () => number) {
     this.raw = raw;
     this.method = request.method ?? '';
+    this.caller = { authorization: request.headers.authorization, asksOrigin: this.method === 'HEAD' };
     this.signal = this.#abort.signal;
     this.#nowMs = nowMs;
     this.#startedMs = nowMs();

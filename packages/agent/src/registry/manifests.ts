@@ -17,7 +17,7 @@ export async function serveManifest(
   repository: Repository,
   reference: Reference,
 ): Promise<void> {
-  const manifest = await content.manifest(repository, reference, acceptedTypes(request.headers.accept), call.signal);
+  const manifest = await content.manifest(repository, reference, acceptedTypes(request.headers.accept), call.caller, call.signal);
   const { digest, size, mediaType } = manifest.descriptor;
   const etag = etagOf(digest);
   void reply.headers({ 'docker-content-digest': digest, etag });

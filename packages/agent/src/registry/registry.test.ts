@@ -42,6 +42,14 @@ class MemoryContent implements Content {
     };
   }
 
+  async tags() {
+    return { tags: [], next: undefined };
+  }
+
+  async referrers() {
+    return { supported: false } as const;
+  }
+
   async blob(_repository: Repository, digest: Digest): Promise<ServedBlob> {
     if (digest === digestOf(Buffer.alloc(0))) return { key: { digest, size: 0 }, open: async () => pieces(Buffer.alloc(0)) };
     if (digest !== digestOf(BLOB)) throw new AgentError('BLOB_UNKNOWN', 'no such blob', { detail: { digest } });
