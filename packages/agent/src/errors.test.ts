@@ -10,7 +10,8 @@ describe('the error table', () => {
 
   test.each(Object.entries(ERRORS))('%s has a status that clients take rightly', (code, { status, fault }) => {
     // 401, 403 and 500 end a pull or collect credentials, 408 and 429 are retried without a pause: none of them may ever be sent.
-    expect([400, 404, 405, 416, 431, 502, 503]).toContain(status);
+    // The one exception is what the setting "challenge" is for.
+    expect([400, 404, 405, 416, 431, 502, 503, ...(code === 'CREDENTIALS_WANTED' ? [401] : [])]).toContain(status);
     if (fault !== 'caller' && fault !== 'origin') expect([code, status]).toEqual([code, 503]);
   });
 

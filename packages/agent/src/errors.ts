@@ -6,7 +6,7 @@ import type { OciErrorCode } from '@flotilla/shared/oci-error';
 export type Fault = 'caller' | 'origin' | 'peer' | 'tracker' | 'disk' | 'agent';
 
 interface ErrorRow {
-  /** HTTP status on the local endpoint: 4xx only for what does not exist or was asked wrongly, 503 for our own trouble. */
+  /** HTTP status on the local endpoint: 4xx only for what does not exist, may not be read or was asked wrongly, 503 for our own trouble. */
   readonly status: number;
   readonly oci: OciErrorCode;
   /** Whether the same request may succeed later without anybody changing anything. */
@@ -47,7 +47,11 @@ export const ERRORS = {
   ORIGIN_LISTING: row(503, 'UNAVAILABLE', false, 'origin', 'The origin sent a list of tags or referrers that cannot be read, or one without end.'),
   ORIGIN_LENGTH: row(503, 'UNAVAILABLE', true, 'origin', 'The origin sent fewer or more bytes than it said.'),
   DIGEST_MISMATCH: row(503, 'UNAVAILABLE', true, 'origin', 'The bytes do not have the digest that was asked for; nothing was stored.'),
-  ACCESS_UNDECIDED: row(503, 'UNAVAILABLE', true, 'origin', 'The origin is down and nobody in the fleet has read this digest in this repository.'),
+  ACCESS_DENIED: row(404, 'NAME_UNKNOWN', false, 'caller', 'The origin asks for credentials; the message says whose were tried, and docs/rights.md how to give some.'),
+  BLOB_DENIED: row(404, 'BLOB_UNKNOWN', false, 'caller', 'As ACCESS_DENIED, in the words after which podman asks the origin itself.'),
+  CREDENTIALS_WANTED: row(401, 'UNAUTHORIZED', false, 'caller', 'Log in to this endpoint with the credentials for the origin; only with the setting "challenge".'),
+  ACCESS_UNPROVEN: row(404, 'BLOB_UNKNOWN', false, 'origin', 'An origin that nobody configured says that it has this blob, but did not show it; name it with --origin if you trust it.'),
+  ACCESS_UNDECIDED: row(503, 'UNAVAILABLE', true, 'origin', 'The origin is down, and this caller has not read this repository before; what is served then is the setting "originDown".'),
   TRACKER_UNREACHABLE: row(503, 'UNAVAILABLE', true, 'tracker', 'Check --tracker and the network; pulls go on without it.'),
   TRACKER_REFUSED: row(503, 'UNAVAILABLE', false, 'tracker', 'The tracker refused this agent; the detail says why. Copy DIR/join-token again.'),
   TRACKER_PIN: row(503, 'UNAVAILABLE', false, 'tracker', "The tracker's CA is not the one pinned in the join token: wrong token, or somebody in between."),

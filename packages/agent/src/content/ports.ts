@@ -56,6 +56,15 @@ export interface Right {
 /** An answer of the origin and the right it was given under. */
 export type Granted<T> = T & { readonly right: Right };
 
+/** A caller was let into a repository, and with whose right. */
+export interface Permit {
+  readonly repository: Repository;
+  /** Used where bytes are read at the origin; undefined: nobody's right is known, the bytes come from this host and its peers alone. */
+  readonly authority: Authority | undefined;
+  /** The origin shows it to nobody without credentials. */
+  readonly private: boolean;
+}
+
 /** Some of a repository's tags, in the origin's order. */
 export interface TagPage {
   readonly tags: readonly string[];
