@@ -48,6 +48,9 @@ export const readBoolean: Read<boolean> = (raw) => {
   return raw === 'true' ? true : raw === 'false' ? false : undefined;
 };
 
+/** A glob over `origin/repository`: what is not of names and wildcards is a slip, and a rule without a slash would never match. */
+export const readPattern: Read<string> = (raw) => (typeof raw === 'string' && (raw === '**' || /^[a-z0-9.:_*?{},[\]!-]+(\/[a-z0-9._*?{},[\]!-]+)+$/.test(raw)) ? raw : undefined);
+
 /** `127.0.0.1:5050`, `[::1]:5050`, `localhost:5050`. */
 export const readListen: Read<SocketAddress> = (raw) => {
   const { host, port } = splitHost(raw) ?? {};

@@ -45,6 +45,11 @@ describe('defaults', () => {
       label: {},
       drainTimeoutMs: 60_000,
       storeMinFreeShare: 0.2,
+      rights: 'agent',
+      allow: [],
+      originDown: 'same-repository',
+      challenge: false,
+      tellPrivateNames: false,
       prefetch: true,
       logLevel: 'info',
       data: process.getuid?.() === 0 ? '/var/lib/flotilla' : '/home/somebody/.local/share/flotilla',
@@ -100,6 +105,12 @@ describe('layers', () => {
     expect(config.advertise).toEqual([{ host: '10.0.0.7' }]);
   });
 
+  test('rules of rights', () => {
+    const file = 'rights: pass-through\nallow: [docker.io/acme/**, "lab/{a,b}/*", "**"]\noriginDown: deny\nchallenge: true\ntellPrivateNames: true\n';
+    expect(load({ file }).config).toMatchObject({ rights: 'pass-through', allow: ['docker.io/acme/**', 'lab/{a,b}/*', '**'], originDown: 'deny', challenge: true, tellPrivateNames: true });
+    expect(load({ env: { FLOTILLA_ALLOW: 'lab/a, lab/b/**' } }).config.allow).toEqual(['lab/a', 'lab/b/**']);
+  });
+
   test('the file may be named in the environment, and be empty', () => {
     expect(load({ env: { FLOTILLA_CONFIG: fileWith('zone: z1') } }).config.zone).toBe('z1');
     expect(load({ file: '# nothing\n' }).config.zone).toBeUndefined();
@@ -126,6 +137,10 @@ describe('refusals', () => {
     [{ file: 'storeMinFreeShare: 2' }, /^storeMinFreeShare: "2" .*0 to 0\.95$/],
     [{ file: 'drainTimeoutMs: 1.5' }, /^drainTimeoutMs: "1\.5"/],
     [{ file: 'logLevel: loud' }, /^logLevel: "loud" .*debug, info/],
+    [{ file: 'rights: everybody' }, /^rights: "everybody" is not allowed \(.*\); write agent or pass-through$/],
+    [{ file: 'originDown: serve' }, /^originDown: "serve" .*same-repository, allow or deny$/],
+    [{ file: 'allow: [nginx]' }, /^allow: "nginx" .*; write ORIGIN\/REPOSITORY/],
+    [{ env: { FLOTILLA_ALLOW: 'lab/**, docker.io/Acme/app' } }, /^allow: "docker.io\/Acme\/app" is not allowed \(FLOTILLA_ALLOW\)/],
     [{ file: 'zone: [a]' }, /^zone: "\["a"\]"/],
     [{ file: 'origin: {Docker: "https://x"}' }, /^origin: "Docker" is not allowed/],
     [{ file: 'origin: {a: {url: "https://x"}}' }, /^origin: /],

@@ -19,6 +19,7 @@ import {
   readBytes,
   readListen,
   readNumber,
+  readPattern,
   readRate,
   readText,
   readUrl,
@@ -61,6 +62,13 @@ export const AgentConfigSchema = Type.Object({
   storeMinFreeShare: Type.Number({ minimum: 0, maximum: 0.95 }),
   /** chunks kept in memory to be served again */
   cacheBytes: Type.Integer({ minimum: MIB, maximum: 64 * 1024 * MIB }),
+  /** whose credentials are used at origins for local callers (docs/rights.md) */
+  rights: Type.Union([Type.Literal('agent'), Type.Literal('pass-through')]),
+  /** globs over origin/repository: what every local caller may read with the agent's own credentials */
+  allow: Type.Array(Type.String(), { maxItems: 1000 }),
+  originDown: Type.Union([Type.Literal('same-repository'), Type.Literal('allow'), Type.Literal('deny')]),
+  challenge: Type.Boolean(),
+  tellPrivateNames: Type.Boolean(),
   /** fetch the rest of an image once six of its blobs were asked for (docs/decisions/0002) */
   prefetch: Type.Boolean(),
   /** a pull without a byte from any source for this long is broken off */
@@ -124,6 +132,16 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   storeLimit: { shape: 'one', read: readBytes, allowed: 'a size of at least 1MiB, such as 200GB', flag: 'SIZE', help: 'most that is kept on disk (default: a tenth of the file system)', show: formatBytes },
   storeMinFreeShare: { shape: 'one', read: readNumber, allowed: 'a number from 0 to 0.95', help: 'share of the file system that is left free' },
   cacheBytes: { shape: 'one', read: readBytes, allowed: 'a size from 1MiB to 64GiB', help: 'chunks kept in memory', show: formatBytes },
+  rights: { ...TEXT, allowed: 'agent or pass-through', help: "whose credentials are used at origins for local callers: the agent's, where allow says so, or their own" },
+  allow: {
+    shape: 'list',
+    read: readPattern,
+    allowed: 'ORIGIN/REPOSITORY, with * for a part of one name and ** for several, such as docker.io/acme/**',
+    help: "repositories that every local caller may read with the agent's own credentials",
+  },
+  originDown: { ...TEXT, allowed: 'same-repository, allow or deny', help: 'what is served of a repository while its origin does not answer: to whom it was allowed before, to all, or nothing' },
+  challenge: { shape: 'one', read: readBoolean, allowed: 'true or false', help: 'ask clients for credentials (401), where rights is pass-through' },
+  tellPrivateNames: { shape: 'one', read: readBoolean, allowed: 'true or false', help: 'tell the tracker the names of private images too' },
   prefetch: { shape: 'one', read: readBoolean, allowed: 'true or false', help: 'fetch the rest of an image once six of its blobs were asked for' },
   stallMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 1000 to 3600000', help: 'a pull without progress for this long is broken off' },
   drainTimeoutMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 0 to 3600000', help: 'how long open responses may take when the agent stops' },
@@ -213,6 +231,11 @@ function defaults(env: Environment): Partial<Record<SettingName, unknown>> {
     label: {},
     storeMinFreeShare: 0.2,
     cacheBytes: 8 * MIB,
+    rights: 'agent',
+    allow: [],
+    originDown: 'same-repository',
+    challenge: false,
+    tellPrivateNames: false,
     prefetch: true,
     stallMs: 60_000,
     drainTimeoutMs: 60_000,
