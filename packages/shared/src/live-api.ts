@@ -364,7 +364,7 @@ export const HostDetail = Type.Object({
   slow: SlowHost,
   /** What it told of itself in the last second; absent: an older agent. */
   vitals: Type.Optional(
-    Type.Object({ loop: Type.Number(), cpu: Type.Number(), diskWriteMs: Type.Number(), waitedMs: Type.Number(), peers: Count, freeBytes: Bytes, memoryBytes: Bytes }),
+    Type.Object({ loop: Type.Number(), cpu: Type.Number(), diskWriteMs: Type.Number(), diskBusy: Type.Number(), peers: Count, sources: Count, missingBytes: Bytes, freeBytes: Bytes, memoryBytes: Bytes }),
   ),
   limits: Type.Optional(Type.Object({ upload: Type.Optional(Rate), download: Type.Optional(Rate), origin: Type.Optional(Rate) })),
   brakes: Type.Array(Type.String()),

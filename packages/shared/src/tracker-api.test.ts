@@ -120,6 +120,23 @@ const EVENTS: Record<TrackerEvent['type'], TrackerEvent> = {
       { rolloutId: 'r-2', attempt: 3, task: 'pull', origin: 'docker.io', repository: 'library/nginx', tag: '1.27', digest: BLOB.digest, platform: 'linux/arm64/v8' },
     ],
   },
+  brakes: { type: 'brakes', brakes: [{ id: 'b-1', forMs: 60_000, stopUploads: true, originOnly: false, downloadLimit: 1e6 }] },
+  watch: { type: 'watch', forMs: 10_000 },
+};
+
+/** As a host says them that is pulling, and that somebody looks at. */
+const FULL_STATS: AgentMessage = {
+  ...(MESSAGES.stats as Extract<AgentMessage, { type: 'stats' }>),
+  vitals: { atMs: 1, loop: 0.25, cpu: 1.5, diskWriteMs: 12.5, diskBusy: 1, peers: 14, sources: 3, missingBytes: 10, freeBytes: 1e12, memoryBytes: 2e8 },
+  faults: [['docker.io', 'throttled', 3]],
+  limits: { upload: 1_000_000 },
+  brakes: ['b-1'],
+  finished: [
+    { digest: BLOB.digest, size: 10, origin: 'docker.io', repository: 'library/nginx', manifest: BLOB.digest, startedAtMs: 1, endedAtMs: 2, originBytes: 4, resumedBytes: 0, duplicateBytes: 0, peerBytes: 6, sources: [[PEER, 6]], requestIds: ['r'] },
+    { digest: BLOB.digest, size: 10, startedAtMs: 1, endedAtMs: 2, originBytes: 0, resumedBytes: 0, duplicateBytes: 0, peerBytes: 0, sources: [], error: 'PULL_STALLED' },
+  ],
+  manifests: [{ digest: BLOB.digest, size: 10, mediaType: 'application/vnd.oci.image.index.v1+json', origin: 'docker.io', repository: 'library/nginx', tag: '1.27', blobs: [{ ...BLOB, kind: 'manifest', platform: 'linux/arm64' }] }],
+  detail: { peers: [[PEER, 1, 2, 3, 4]], downloads: [{ digest: BLOB.digest, size: 10, peerBytes: 1, originBytes: 2, duplicateBytes: 0, sources: [[PEER, 1, 0]], error: 'x' }], errors: [{ atMs: 1, code: 'DISK_FULL', message: 'no room' }] },
 };
 
 describe('schemas', () => {
@@ -130,6 +147,10 @@ describe('schemas', () => {
   test.each(Object.entries(MESSAGES))('message %s', (_, example) => {
     expect(message.Check(example)).toBe(true);
     expect(batch.Check(JSON.parse(JSON.stringify({ messages: [example] })))).toBe(true);
+  });
+
+  test('message stats, with all that it may say', () => {
+    expect(batch.Check(JSON.parse(JSON.stringify({ messages: [FULL_STATS] })))).toBe(true);
   });
 
   test.each(Object.entries(EVENTS))('event %s', (_, example) => {

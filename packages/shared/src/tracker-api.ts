@@ -6,6 +6,7 @@
 
 import { createHash, createHmac } from 'node:crypto';
 import { Type, type Static } from 'typebox';
+import { BrakeOrder, REPORT_FIELDS } from './agent-report.ts';
 
 export const API_PREFIX = '/api/v1';
 /** Batches larger than this are refused with 413; an agent splits before it. */
@@ -186,6 +187,7 @@ export const AgentMessage = Type.Union([
   Type.Object({
     type: Type.Literal('rollout-progress'),
     rolloutId: RolloutId,
+    ...REPORT_FIELDS,
     attempt: Attempt,
     /** resolving, waiting, pulling, verifying, hook; more may come. */
     phase: Type.String({ maxLength: 32 }),
@@ -267,6 +269,10 @@ export type TrackerEvent = Static<typeof TrackerEvent>;
 export type Grant = Extract<TrackerEvent, { type: 'grant' }>;
 
 /** Asked while the origin is unreachable: what does the fleet know of this digest in this repository? */
+  /** What operators have switched off or held back on this host. Replaces the last list. */
+  Type.Object({ type: Type.Literal('brakes'), brakes: Type.Array(BrakeOrder, { maxItems: 16 }) }),
+  /** Somebody looks at this host: `stats` each second with `detail`, for this long. */
+  Type.Object({ type: Type.Literal('watch'), forMs: Type.Integer({ minimum: 0, maximum: 60_000 }) }),
 export const LocateRequest = Type.Object({ origin: Name, repository: Name, digest: DigestText });
 export type LocateRequest = Static<typeof LocateRequest>;
 export const LocateResponse = Type.Object({

@@ -7,6 +7,7 @@
 // Non-goals: connections (session.ts), whether a lease is used well (content/).
 
 import { chunkCount } from '@flotilla/shared/chunk-map';
+import type { BrakeOrder } from '@flotilla/shared/agent-report';
 import type { Digest } from '@flotilla/shared/digest';
 import type { AgentMessage, LocateResponse, PeerInfo, RolloutTask, TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { BlobKey, Coordinator, LeaseHandle, LeaseMember, Repository, Source } from '../content/ports.ts';
@@ -34,6 +35,10 @@ export interface CoordinatorInit extends Pick<SessionInit, 'describe' | 'stats'>
   onMesh(peers: readonly PeerInfo[]): void;
   /** All that this host has to do for rollouts. Replaces the last list; told after every start of a session. */
   onRollouts?(tasks: readonly RolloutTask[]): void;
+  /** What operators hold back on this host. Replaces the last list. */
+  onBrakes?(brakes: readonly BrakeOrder[]): void;
+  /** Somebody looks at this host for so long. */
+  onWatch?(forMs: number): void;
   /** Whether the tracker may hear an image's name. @default always */
   mayName?(source: Source): boolean;
 }
@@ -204,6 +209,12 @@ export class TrackerCoordinator implements Coordinator {
         return;
       case 'rollouts':
         this.#init.onRollouts?.(event.tasks);
+        return;
+      case 'brakes':
+        this.#init.onBrakes?.(event.brakes);
+        return;
+      case 'watch':
+        this.#init.onWatch?.(event.forMs);
         return;
       case 'welcome':
       case 'ping':
