@@ -7,7 +7,7 @@
 import { Bitfield, type IndexRange } from '@flotilla/shared/bitfield';
 import { chunkBounds, type BlobKey } from '@flotilla/shared/chunk-map';
 import type { Holdings } from './holdings.ts';
-import { begunChunks, rangeBytes, type Lease, type LeaseMode, type Reader } from './lease.ts';
+import { rangeBytes, type Lease, type LeaseMode, type Reader } from './lease.ts';
 
 export interface LeaseInit {
   readonly id: string;
@@ -15,8 +15,6 @@ export interface LeaseInit {
   readonly mode: LeaseMode;
   readonly range: IndexRange;
   readonly windowMs: number;
-  /** Longer than a reader gets that is not alone. */
-  readonly long: boolean;
 }
 
 export class LeaseTable {
@@ -76,8 +74,8 @@ export class LeaseTable {
     if (index < this.#cursor) this.#cursor = index;
   }
 
-  add({ id, reader, mode, range: [first, count], windowMs, long }: LeaseInit, nowMs: number): Lease {
-    const lease: Lease = { id, reader, mode, first, count, unread: new Bitfield(count), long, windowMs, deadlineMs: nowMs + windowMs, bytes: 0, chunksRead: 0, revoked: undefined };
+  add({ id, reader, mode, range: [first, count], windowMs }: LeaseInit, nowMs: number): Lease {
+    const lease: Lease = { id, reader, mode, first, count, unread: new Bitfield(count), windowMs, deadlineMs: nowMs + windowMs, movedAtMs: nowMs, bytes: 0, chunksRead: 0 };
     this.#leases.set(id, lease);
     for (let offset = 0; offset < count; offset++) {
       // A stream passes over what others hold or read already; that is not its own.
@@ -114,19 +112,6 @@ export class LeaseTable {
     const at = lease.reader.leases.indexOf(lease);
     if (at < 0) return;
     for (const later of lease.reader.leases.slice(at + 1)) later.deadlineMs = Math.max(later.deadlineMs, nowMs + later.windowMs);
-  }
-
-  /** Its reader gives back what lies behind the first chunks, or has had the time to. @returns whether nothing is left of it */
-  truncate(lease: Lease, keep: number): boolean {
-    lease.revoked = undefined;
-    for (let offset = keep; offset < lease.count; offset++) if (lease.unread.clear(offset)) this.#free(lease.first + offset);
-    lease.count = Math.min(lease.count, keep);
-    return lease.unread.count === 0;
-  }
-
-  /** Whether the part that a revoked lease keeps has been read. */
-  keptPartRead(lease: Lease): boolean {
-    return lease.revoked !== undefined && begunChunks(lease, this.#blob) >= lease.revoked.keep;
   }
 
   /** Bytes that the reader still has to read under its leases. */

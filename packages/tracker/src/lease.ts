@@ -5,17 +5,19 @@ import type { Bitfield, IndexRange } from '@flotilla/shared/bitfield';
 import { chunkBounds, chunkSize, type BlobKey } from '@flotilla/shared/chunk-map';
 import type { Grant, TrackerEvent } from '@flotilla/shared/tracker-api';
 
-const MIB = 1024 * 1024;
 const MIN_RUN_BYTES = 256 * 1024;
 /** A run is about what a reader gets from its origin in this time. */
 const RUN_MS = 100;
 const MAX_RUN_CHUNKS = 16;
-/** A reader alone in its swarm takes long runs: nobody waits for a share, and fewer requests are faster. */
-const SOLO_RUN_BYTES = 64 * MIB;
-const SOLO_RUN_CHUNKS = 64;
-const MIN_DEADLINE_MS = 2_000;
-/** Silence this long ends even the longest run; every progress starts the time anew. */
+/** A reader alone in its swarm takes longer runs: fewer requests. No longer than a second reader can wait for its share. */
+const SOLO_RUN_MS = 250;
+const MAX_SOLO_RUN_CHUNKS = 256;
+/** A reader tells every second that it lives; a machine that is out of breath may be late. */
+const MIN_DEADLINE_MS = 5_000;
+/** Without a sign of life the longest run ends after this; every one starts the time anew. */
 const MAX_DEADLINE_MS = 15_000;
+/** So long a reader may live without a byte from its origin: more than its own patience with an origin. */
+export const MAX_SILENT_MS = 45_000;
 const DEADLINE_FACTOR = 4;
 /** Of a reader that has not measured its origin yet, bytes per second. */
 const ASSUMED_RATE = 256 * 1024;
@@ -57,19 +59,18 @@ export interface Lease {
   readonly reader: Reader;
   readonly mode: LeaseMode;
   readonly first: number;
-  /** Chunks from `first` on that it covers; shrinks when revoked. */
-  count: number;
+  /** Chunks from `first` on that it covers. */
+  readonly count: number;
   /** By offset from `first`: chunks that are not read yet. */
   readonly unread: Bitfield;
-  readonly long: boolean;
   readonly windowMs: number;
   deadlineMs: number;
+  /** When bytes of it came last. */
+  movedAtMs: number;
   /** Bytes read so far, by what the reader told. */
   bytes: number;
   /** Chunks told as read. */
   chunksRead: number;
-  /** Given back after its first `keep` chunks: at this time what lies behind them is free in any case. */
-  revoked: { readonly keep: number; readonly freeAtMs: number } | undefined;
 }
 
 /** What a book tells the world, and what it asks of it. */
@@ -125,9 +126,10 @@ export function runChunks(blob: BlobKey, originRate: number): number {
   return Math.min(MAX_RUN_CHUNKS, Math.max(1, Math.ceil(bytes / chunkSize(blob.size))));
 }
 
-/** How many chunks a run has for a reader that is alone. */
-export function soloRunChunks(blob: BlobKey): number {
-  return Math.min(SOLO_RUN_CHUNKS, Math.max(1, Math.floor(SOLO_RUN_BYTES / chunkSize(blob.size))));
+/** How many chunks a run has for a reader of this rate that is alone. */
+export function soloRunChunks(blob: BlobKey, originRate: number): number {
+  const bytes = Math.max(MIN_RUN_BYTES, (originRate * SOLO_RUN_MS) / 1000);
+  return Math.min(MAX_SOLO_RUN_CHUNKS, Math.max(1, Math.ceil(bytes / chunkSize(blob.size))));
 }
 
 /** Bytes of `count` chunks from `first` on. */
@@ -146,12 +148,4 @@ export function deadlineWindowMs(queuedBytes: number, originRate: number): numbe
 export function backOff(reader: Reader, atLeastMs: number, nowMs: number): void {
   const backoffMs = Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** reader.failures++);
   reader.backoffUntilMs = Math.max(reader.backoffUntilMs, nowMs + Math.min(MAX_WAIT_MS, Math.max(atLeastMs, backoffMs)));
-}
-
-/** How many chunks at the start of a lease have been or are being read. */
-export function begunChunks(lease: Lease, blob: BlobKey): number {
-  const byBytes = Math.ceil(lease.bytes / chunkSize(blob.size));
-  let told = 0;
-  while (told < lease.count && !lease.unread.has(told)) told++;
-  return Math.min(lease.count, Math.max(byBytes, told));
 }

@@ -1,7 +1,8 @@
 // Who reads which chunks of one blob at the origin.
 //
 // Invariant: a chunk is under at most one live lease (and one hedge), and never leased while a live member that counts holds it.
-// A lease lives until its chunks are read, it is given back, its reader leaves, or its deadline passes without progress.
+// A lease lives until its chunks are read, it is given back, its reader leaves, or its deadline passes without a sign of life.
+// It is never cut while it is read: what an origin has sent by then would leave it twice.
 // Every ready member holds one run being read and one spare; runs ascend; who was granted least goes first.
 // Pure: time comes in, events go out through BookOutput. Non-goals: digests (vouches.ts), blame (audit.ts), sockets.
 
@@ -12,8 +13,8 @@ import { Holdings } from './holdings.ts';
 import { covers, LeaseTable } from './lease-table.ts';
 import {
   backOff,
-  begunChunks,
   deadlineWindowMs,
+  MAX_SILENT_MS,
   MAX_WAIT_MS,
   newReader,
   rangeBytes,
@@ -30,8 +31,6 @@ import { RunLimit } from './run-limit.ts';
 const MAX_LEASES_PER_MEMBER = 2;
 /** Only who has been alone for so long takes long runs: the first of a crowd is alone for a moment as well. */
 const SOLO_AFTER_MS = 300;
-/** After a `revoke` its reader has this long to say otherwise before the tail is leased again. */
-const REVOKE_GRACE_MS = 300;
 /** Leases given back unread more often than this in a row make a reader wait. */
 const MAX_IDLE_RELEASES = 3;
 const DEFAULT_THROTTLE_MS = 1_000;
@@ -150,15 +149,20 @@ export class LeaseBook {
     return true;
   }
 
-  /** @param bytes of this lease so far @returns whether `peer` holds the lease */
+  /**
+   * @param bytes of this lease so far. The same number again says that the reader lives and waits for its origin: a crowd at a
+   *   narrow origin waits for seconds, and who is cut off then has cost bytes that the next one asks for again.
+   * @returns whether `peer` holds the lease
+   */
   progress(peer: string, leaseId: string, bytes: number, nowMs: number): boolean {
     const lease = this.#table.get(leaseId);
     if (lease === undefined || lease.reader.peer !== peer) return false;
     if (bytes > lease.bytes) {
       this.#limit.add(bytes - lease.bytes);
       lease.bytes = bytes;
-      this.#table.extend(lease, nowMs);
+      lease.movedAtMs = nowMs;
     }
+    if (nowMs - lease.movedAtMs < MAX_SILENT_MS) this.#table.extend(lease, nowMs);
     return true;
   }
 
@@ -180,7 +184,7 @@ export class LeaseBook {
     const { reader } = lease;
     switch (reason) {
       case 'unneeded':
-        if (lease.chunksRead === 0 && lease.revoked === undefined && ++reader.idleReleases > MAX_IDLE_RELEASES) backOff(reader, 0, nowMs);
+        if (lease.chunksRead === 0 && ++reader.idleReleases > MAX_IDLE_RELEASES) backOff(reader, 0, nowMs);
         break;
       case 'failed':
         backOff(reader, retryAfterMs ?? 0, nowMs);
@@ -266,7 +270,6 @@ export class LeaseBook {
     if (this.#sharers.size > 1) this.#aloneSinceMs = undefined;
     else if (this.#askers.size > 0) this.#aloneSinceMs ??= nowMs;
     if (this.#askers.size === 0) return;
-    this.#shareLongRuns(nowMs);
     if (!this.#table.anyLeasable()) return;
     if (this.#streamOnly) {
       this.#grantStream(nowMs);
@@ -282,12 +285,9 @@ export class LeaseBook {
     }
   }
 
-  /** Time has passed: deadlines, tails of revoked runs, the ramp of the limit. To be followed by `grant`. */
+  /** Time has passed: deadlines, the ramp of the limit. To be followed by `grant`. */
   tick(nowMs: number): void {
-    for (const lease of this.#table.values()) {
-      if (lease.deadlineMs <= nowMs) this.#expire(lease, nowMs);
-      else if (lease.revoked !== undefined && lease.revoked.freeAtMs <= nowMs && this.#table.truncate(lease, lease.revoked.keep)) this.#end(lease);
-    }
+    for (const lease of this.#table.values()) if (lease.deadlineMs <= nowMs) this.#expire(lease, nowMs);
     this.#limit.step(nowMs, () => this.#ready());
   }
 
@@ -328,7 +328,7 @@ export class LeaseBook {
     while (first < end && !fits(first)) first++;
     if (first >= end) return undefined;
     const solo = this.#aloneSinceMs !== undefined && nowMs - this.#aloneSinceMs >= SOLO_AFTER_MS;
-    const most = solo ? soloRunChunks(this.blob) : runChunks(this.blob, reader.originRate);
+    const most = solo ? soloRunChunks(this.blob, reader.originRate) : runChunks(this.blob, reader.originRate);
     let count = 1;
     while (count < most && first + count < end && fits(first + count)) count++;
     return [first, count];
@@ -342,19 +342,6 @@ export class LeaseBook {
     if (reader !== undefined) this.#issue(reader, [first, this.chunks - first], 'stream', nowMs);
   }
 
-  /** A second reader is here: whoever took long runs while alone gives back what it has not begun. */
-  #shareLongRuns(nowMs: number): void {
-    if (this.#sharers.size < 2) return;
-    for (const lease of this.#table.values()) {
-      if (!lease.long || lease.revoked !== undefined) continue;
-      if (this.#askers.size === 1 && this.#askers.has(lease.reader)) continue;
-      const keep = begunChunks(lease, this.blob) + runChunks(this.blob, lease.reader.originRate);
-      if (keep >= lease.count) continue;
-      lease.revoked = { keep, freeAtMs: nowMs + REVOKE_GRACE_MS };
-      this.#out.send(lease.reader.peer, { type: 'revoke', leaseId: lease.id, keep });
-    }
-  }
-
   // ---- the life of a lease
 
   #issue(reader: Reader, range: IndexRange, mode: Grant['mode'], nowMs: number): Lease {
@@ -362,8 +349,7 @@ export class LeaseBook {
     const [first, count] = range;
     const bytes = rangeBytes(this.blob, first, count);
     const windowMs = deadlineWindowMs(bytes + this.#table.queuedBytes(reader), reader.originRate);
-    const long = mode === 'run' && count > runChunks(this.blob, reader.originRate);
-    const lease = this.#table.add({ id, reader, mode, range, windowMs, long }, nowMs);
+    const lease = this.#table.add({ id, reader, mode, range, windowMs }, nowMs);
     if (mode === 'run' || mode === 'stream') {
       reader.need--;
       reader.grantedChunks += count;
@@ -384,7 +370,7 @@ export class LeaseBook {
     for (const [first, count] of reading) for (let index = first; index < first + count; index++) if (!mine(index)) indexes.push(index);
     for (const range of toRanges(indexes).slice(0, MAX_ADOPTED)) {
       const windowMs = deadlineWindowMs(rangeBytes(this.blob, ...range) + this.#table.queuedBytes(reader), 0);
-      this.#table.add({ id: this.#out.newLeaseId(), reader, mode: 'adopted', range, windowMs, long: false }, nowMs);
+      this.#table.add({ id: this.#out.newLeaseId(), reader, mode: 'adopted', range, windowMs }, nowMs);
     }
   }
 
@@ -392,9 +378,9 @@ export class LeaseBook {
     const before = lease.chunksRead;
     this.#limit.add(this.#table.read(lease, range));
     if (lease.chunksRead === before) return;
+    lease.movedAtMs = nowMs;
     this.#table.extend(lease, nowMs);
-    const over = this.#table.keptPartRead(lease) ? this.#table.truncate(lease, lease.revoked!.keep) : lease.unread.count === 0;
-    if (over) this.#end(lease);
+    if (lease.unread.count === 0) this.#end(lease);
   }
 
   #expire(lease: Lease, nowMs: number): void {

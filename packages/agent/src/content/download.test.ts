@@ -605,6 +605,18 @@ describe('without progress', () => {
     await download.close();
   });
 
+  test('a lease whose origin is silent is told to be alive every second', async () => {
+    const { read, clock, download, tracker, origin } = bench(makeBlob(4 * CHUNK), { hedgeMs: 60_000, stallMs: 60_000 });
+    void read().catch(() => {});
+    const gate = new Gate();
+    origin.beforePiece = (_at, signal) => gate.pass(signal);
+    tracker.grant('a', 2, 1);
+    await gate.reached;
+    for (let ticks = 0; ticks < 6; ticks++) clock.advance(500);
+    expect(tracker.of('progress')).toEqual(Array.from({ length: 3 }, () => ({ type: 'progress', leaseId: 'a', bytes: 0 })));
+    await download.close();
+  });
+
   test('a chunk that keeps a reader waiting is urgent, although others arrive', async () => {
     const { blob, read, clock, peers, download } = bench(makeBlob(8 * CHUNK));
     void read().catch(() => {});

@@ -13,6 +13,8 @@ const WANTED_RUNS = 2;
 /** Chunks that may be hashed and written while the socket is read on. */
 const PIPELINE_CHUNKS = 4;
 const PROGRESS_INTERVAL_MS = 250;
+/** Who waits for bytes of a slow origin says this often that it lives, or its lease would go to another. */
+const ALIVE_INTERVAL_MS = 1000;
 /** A run whose bytes have paused for this long is not waited for when it is taken back. */
 const STALLED_MS = 1000;
 
@@ -119,6 +121,16 @@ export class HeldLeases {
     });
     this.#startNext();
     this.#with.onChange();
+  }
+
+  /** To be called a few times per second: tells of leases under which no byte comes that they are still waited for. */
+  tellAlive(): void {
+    const now = this.#with.now();
+    for (const held of this.#held.values()) {
+      if (!held.reading || now - held.progressAtMs < ALIVE_INTERVAL_MS) continue;
+      held.progressAtMs = now;
+      this.#with.handle().progress(held.lease.leaseId, held.progressBytes);
+    }
   }
 
   /** Keeps the first `keep` chunks; what is already read beyond them still counts. */

@@ -522,6 +522,7 @@ export type LeaseEvent =
   | { readonly type: 'need'; readonly runs: number; readonly within: IndexRange | undefined }
   | { readonly type: 'have' | 'lost'; readonly ranges: readonly IndexRange[] }
   | { readonly type: 'hedge'; readonly index: number }
+  | { readonly type: 'progress'; readonly leaseId: string; readonly bytes: number }
   | { readonly type: 'done'; readonly leaseId: string; readonly first: number; readonly digests: readonly Uint8Array[] }
   | { readonly type: 'release'; readonly leaseId: string; readonly reason: string; readonly retryAfterMs: number | undefined }
   | { readonly type: 'conflict'; readonly index: number; readonly peerId: string }
@@ -568,7 +569,9 @@ export class TestLeaseHandle implements LeaseHandle {
     this.events.push({ type: 'hedge', index });
   }
 
-  progress(): void {}
+  progress(leaseId: string, bytes: number): void {
+    this.events.push({ type: 'progress', leaseId, bytes });
+  }
 
   done(leaseId: string, first: number, digests: readonly Uint8Array[]): void {
     this.events.push({ type: 'done', leaseId, first, digests });
