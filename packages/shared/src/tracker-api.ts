@@ -34,6 +34,9 @@ const LeaseId = Type.String({ maxLength: 64 });
 const TimestampMs = Type.Integer({ minimum: 0 });
 
 const BlobKeySchema = Type.Object({ digest: DigestText, size: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }) });
+/** Of one `need`. */
+const MAX_NEED_STRETCHES = 64;
+
 const IndexRangeSchema = Type.Tuple([Index, Index]);
 const Ranges = Type.Array(IndexRangeSchema, { maxItems: 65536 });
 /** base64url of concatenated 32-byte chunk digests. */
@@ -147,6 +150,8 @@ export const AgentMessage = Type.Union([
     /** bytes per second this agent gets from the origin, 0 if unknown */
     originRate: Type.Number({ minimum: 0 }),
     within: Type.Optional(IndexRangeSchema),
+    /** Only these stretches of `within` are of use. */
+    stretches: Type.Optional(Type.Array(IndexRangeSchema, { maxItems: MAX_NEED_STRETCHES })),
   }),
   /** No progress for 5 s: asks to read from this chunk on what somebody else may hold or read. Granted is at most a run, each chunk once. */
   Type.Object({ type: Type.Literal('hedge'), blob: BlobKeySchema, index: Index }),

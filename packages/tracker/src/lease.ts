@@ -43,7 +43,7 @@ export interface Reader {
   /** Bytes per second it gets from its origin; 0: unknown. */
   originRate: number;
   /** It keeps only these chunks. */
-  within: IndexRange | undefined;
+  within: readonly IndexRange[] | undefined;
   /** Runs that it holds, oldest first. */
   readonly leases: Lease[];
   grantedChunks: number;

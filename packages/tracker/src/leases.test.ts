@@ -72,6 +72,27 @@ describe('runs', () => {
     expect(chunksOf(fleet.grants('a'))).toEqual([10, 11, 12, 13, 14, 15]);
   });
 
+  test('stay within the stretches that a member needs, more of them at once where these lie far apart', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(100);
+    fleet.join('a');
+    fleet.say('a', want(blob), { type: 'need', blob, runs: 16, originRate: 0, within: [10, 71], stretches: [[10, 1], [30, 2], [50, 1], [70, 1], [80, 1]] });
+    fleet.pass(1000);
+    expect(fleet.grants('a').map(({ first, count }) => [first, count])).toEqual([[10, 1], [30, 2], [50, 1]]);
+    for (const { leaseId, first, count } of fleet.grants('a')) fleet.say('a', { type: 'have', blob, ranges: [[first, count]] }, { type: 'release', leaseId, reason: 'unneeded' });
+    fleet.pass(1000);
+    expect(fleet.grants('a').slice(3).map(({ first, count }) => [first, count])).toEqual([[70, 1], [80, 1]]);
+  });
+
+  test('of one stretch are no more than ever', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(100);
+    fleet.join('a');
+    fleet.say('a', want(blob), { type: 'need', blob, runs: 16, originRate: 0, within: [10, 70] });
+    fleet.pass(100);
+    expect(fleet.grants('a')).toHaveLength(2);
+  });
+
   test('are not given to who cannot read, or was denied', () => {
     const fleet = new TestFleet();
     const blob = blobOf(20);

@@ -29,6 +29,10 @@ import {
 import { RunLimit } from './run-limit.ts';
 
 const MAX_LEASES_PER_MEMBER = 2;
+/** Of a member that needs many stretches far from each other: each is a chunk or two, and their round trips should not add up. */
+const MAX_SCATTERED_LEASES = 6;
+/** From so many stretches on. */
+const SCATTERED = 3;
 /** Only who has been alone for so long takes long runs: the first of a crowd is alone for a moment as well. */
 const SOLO_AFTER_MS = 300;
 /** Leases given back unread more often than this in a row make a reader wait. */
@@ -122,7 +126,7 @@ export class LeaseBook {
     this.#refresh(reader);
   }
 
-  need(peer: string, runs: number, originRate: number, within: IndexRange | undefined): void {
+  need(peer: string, runs: number, originRate: number, within: readonly IndexRange[] | undefined): void {
     const reader = this.#readers.get(peer);
     if (reader === undefined) return;
     Object.assign(reader, { need: runs, originRate, within });
@@ -322,16 +326,24 @@ export class LeaseBook {
   #find(reader: Reader, nowMs: number): IndexRange | undefined {
     // What it claims to hold may not count; it would not read it all the same.
     const fits = (index: number): boolean => this.#table.leasable(index) && !this.holdings.has(reader.peer, index);
-    const [windowFirst, windowCount] = reader.within ?? [0, this.chunks];
-    const end = Math.min(this.chunks, windowFirst + windowCount);
-    let first = Math.max(this.#table.cursor, windowFirst);
-    while (first < end && !fits(first)) first++;
+    const [first, end] = this.#firstFitting(reader.within ?? [[0, this.chunks]], fits);
     if (first >= end) return undefined;
     const solo = this.#aloneSinceMs !== undefined && nowMs - this.#aloneSinceMs >= SOLO_AFTER_MS;
     const most = solo ? soloRunChunks(this.blob, reader.originRate) : runChunks(this.blob, reader.originRate);
     let count = 1;
     while (count < most && first + count < end && fits(first + count)) count++;
     return [first, count];
+  }
+
+  /** The first chunk that fits, and the end of its stretch; none where they are the same. */
+  #firstFitting(stretches: readonly IndexRange[], fits: (index: number) => boolean): [first: number, end: number] {
+    for (const [stretchFirst, count] of stretches) {
+      const end = Math.min(this.chunks, stretchFirst + count);
+      let first = Math.max(this.#table.cursor, stretchFirst);
+      while (first < end && !fits(first)) first++;
+      if (first < end) return [first, end];
+    }
+    return [0, 0];
   }
 
   /** One reader takes all the rest; the others get it from there. */
@@ -406,8 +418,12 @@ export class LeaseBook {
     // Hedges come on top: they must not keep a reader from its ordinary runs.
     const runs = reader.leases.reduce((count, lease) => count + (lease.mode === 'hedge' ? 0 : 1), 0);
     put(this.#sharers, reader, lacks && reader.trusted);
-    put(this.#askers, reader, lacks && reader.need > 0 && runs < MAX_LEASES_PER_MEMBER);
+    put(this.#askers, reader, lacks && reader.need > 0 && runs < (isScattered(reader) ? MAX_SCATTERED_LEASES : MAX_LEASES_PER_MEMBER));
   }
+}
+
+function isScattered({ within }: Reader): boolean {
+  return within !== undefined && within.length >= SCATTERED;
 }
 
 function put<T>(set: Set<T>, item: T, member: boolean): void {

@@ -182,7 +182,7 @@ export class Swarms {
         if (!this.#fits(message.blob, message.ranges)) return false;
         return this.#known(agent, message.blob, (swarm) => swarm.lost(peer, message.ranges));
       case 'need':
-        return this.#known(agent, message.blob, (swarm) => swarm.book.need(peer, message.runs, message.originRate, message.within));
+        return this.#known(agent, message.blob, (swarm) => swarm.book.need(peer, message.runs, message.originRate, message.stretches ?? (message.within && [message.within])));
       case 'hedge':
         if (!this.#fits(message.blob, [[message.index, 1]])) return false;
         return this.#known(agent, message.blob, (swarm) => this.#init.window.over(nowMs) && swarm.book.hedge(peer, message.index, nowMs));

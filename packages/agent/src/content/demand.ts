@@ -1,6 +1,6 @@
 // Which chunks of a blob are worth having now, and, while the disk has no room, which may stay in memory.
 //
-// With room, that is what any reader has still to pass, and the rest of the blob while somebody waits for the whole. Without
+// With room, that is what readers want next, and the rest of the blob while somebody waits for the whole. Without
 // room each reader has a stretch of its own from its cursor on, all stretches together no longer than the window: a reader
 // that is slow holds up nobody, one that starts late reads from the start, and what no stretch covers is dropped. The hash of
 // the whole goes with the foremost reader, so that reader's stretch begins where the hash stands.
@@ -10,6 +10,8 @@ import { toRanges, type IndexRange, type ReadonlyBitfield } from '@flotilla/shar
 import { chunkCount, chunkSize, type BlobKey } from '@flotilla/shared/chunk-map';
 import type { Readers } from './readers.ts';
 
+/** Stretches that leases are asked for at once; the tracker takes as many. */
+const MAX_STRETCHES = 32;
 /** A reader that has its chunk and awaits the next one. */
 const MIN_STRETCH_CHUNKS = 2;
 
@@ -47,11 +49,20 @@ export class Demand {
     return this.#readers.demands(index) || (this.#wholeWanted() && index >= this.#view.hashedTo);
   }
 
-  /** What leases are asked for, as one range; undefined: nothing. */
-  range(): IndexRange | undefined {
+  /** What leases are asked for; undefined: nothing. */
+  ranges(): readonly IndexRange[] | undefined {
     if (this.#view.have.full) return undefined;
-    if (this.#view.kept) return this.#wholeWanted() ? [0, this.#chunks] : this.#readers.asked();
-    return this.#stretches().find(([first, count]) => this.#firstMissing(first, first + count) !== undefined);
+    if (!this.#view.kept) {
+      const stretch = this.#stretches().find((range) => this.#lacks(range));
+      return stretch && [stretch];
+    }
+    if (this.#wholeWanted()) return [[0, this.#chunks]];
+    const ranges: IndexRange[] = [];
+    for (const range of this.#readers.wanted()) {
+      if (ranges.length === MAX_STRETCHES) break;
+      if (this.#lacks(range)) ranges.push(range);
+    }
+    return ranges.length > 0 ? united(ranges) : undefined;
   }
 
   wroteToMemory(index: number): void {
@@ -90,8 +101,19 @@ export class Demand {
     });
   }
 
-  #firstMissing(from: number, end: number): number | undefined {
-    for (let index = from; index < end; index++) if (!this.#view.have.has(index)) return index;
-    return undefined;
+  #lacks([first, count]: IndexRange): boolean {
+    for (let index = first; index < first + count; index++) if (!this.#view.have.has(index)) return true;
+    return false;
   }
+}
+
+/** In ascending order, what touches or overlaps made one. */
+function united(ranges: readonly IndexRange[]): IndexRange[] {
+  const result: IndexRange[] = [];
+  for (const [first, count] of ranges.toSorted(([a], [b]) => a - b)) {
+    const last = result.at(-1);
+    if (last === undefined || first > last[0] + last[1]) result.push([first, count]);
+    else result[result.length - 1] = [last[0], Math.max(last[0] + last[1], first + count) - last[0]];
+  }
+  return result;
 }

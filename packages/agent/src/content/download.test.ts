@@ -54,11 +54,47 @@ describe('reading', () => {
     const { blob, read, tracker, origin } = bench(makeBlob(SIZE));
     const range = { start: 3 * CHUNK + 5, end: 5 * CHUNK - 7 };
     const reader = read(range);
-    expect(tracker.of('need')).toEqual([{ type: 'need', runs: 2, within: [3, 2] }]);
+    expect(tracker.of('need')).toEqual([{ type: 'need', runs: 2, within: [[3, 2]] }]);
     tracker.grant('a', 3, 2);
     expect(await collect(await reader)).toEqual(blob.bytes.slice(range.start, range.end));
     await tracker.released('a');
     expect(origin.events.all.filter((event) => event.type === 'read').map((event) => event.range)).toEqual([{ start: 3 * CHUNK, end: 5 * CHUNK }]);
+  });
+
+  test('of a range without end no more is asked for than is soon read', async () => {
+    const blob = makeBlob(100 * CHUNK);
+    const { read, tracker, download } = bench(blob);
+    const asked = (): number => tracker.of('need').at(-1)!.within!.reduce((last, [first, count]) => Math.max(last, first + count), 0);
+    const reading = read([{ start: 10 * CHUNK + 5, end: blob.key.size }]);
+    expect(tracker.of('need')).toEqual([{ type: 'need', runs: 2, within: [[10, 17]] }]);
+    expect([10, 26, 27].map((index) => download.wants(index))).toEqual([true, true, false]);
+    const reader = (await (tracker.grant('a', 10, 30), reading))[Symbol.asyncIterator]();
+    for (let index = 10; index < 28; index++) expect((await reader.next()).done).toBe(false);
+    expect(asked()).toBeGreaterThan(27);
+    expect(asked()).toBeLessThan(27 + 20);
+    await reader.return?.();
+    await tracker.released('a');
+    expect(tracker.of('need').at(-1)).toMatchObject({ runs: 0 });
+  });
+
+  test('a range that is the whole blob ends when the blob is verified', async () => {
+    const blob = makeBlob(SIZE);
+    const { read, tracker, origin } = bench(blob, { coordinator: grantingCoordinator() });
+    origin.send = spoilt;
+    await expect(read([{ start: 0, end: SIZE }]).then(collect)).rejects.toMatchObject({ code: 'DIGEST_MISMATCH' });
+    expect(tracker.of('seed')).toEqual([]);
+  });
+
+  test('ranges in any order, in one reply', async () => {
+    const { blob, read, origin } = bench(makeBlob(SIZE), { coordinator: grantingCoordinator() });
+    const ranges = [
+      { start: 7 * CHUNK, end: 7 * CHUNK + 10 },
+      { start: 3, end: 9 },
+      { start: CHUNK - 1, end: CHUNK + 1 },
+      { start: 7 * CHUNK + 5, end: 7 * CHUNK + 20 },
+    ];
+    expect(await collect(await read(ranges))).toEqual(new Uint8Array(Buffer.concat(ranges.map(({ start, end }) => blob.bytes.slice(start, end)))));
+    expect(origin.bytesSent).toBe(3 * CHUNK);
   });
 
   test('what an earlier run has left is not fetched again', async () => {

@@ -108,8 +108,8 @@ export class Download implements SwarmMember, LeaseMember {
   }
 
   /** Joins as a reader, at once; see Readers.read. Only while `open`. */
-  read(range: ByteRange, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
-    return this.#readers.read(range, signal);
+  read(asked: ByteRange | readonly ByteRange[], signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    return this.#readers.read(asked, signal);
   }
 
   /** Fetches the whole blob for nobody in particular; resolves when it is verified. @throws DISK_FULL where it cannot be kept */
@@ -319,7 +319,7 @@ export class Download implements SwarmMember, LeaseMember {
       if (this.#readers.count === 0 && this.#state === 'finished') void this.#close(true);
     }
     if (!this.#chunks.kept) this.#windowMoved();
-    else if (what === 'readers') this.#demandMoved();
+    else if (what !== 'cursor') this.#demandMoved();
   }
 
   /** In memory only: what no reader and not the hash needs any more makes room for what comes next. */
@@ -345,7 +345,7 @@ export class Download implements SwarmMember, LeaseMember {
   #updateNeed(): void {
     if (!this.#open || this.#state === 'finished') return;
     const needs = this.#state === 'running' && this.#init.canRead && this.#readers.count > 0;
-    this.#leases.ask(needs ? this.#demand.range() : undefined);
+    this.#leases.ask(needs ? this.#demand.ranges() : undefined);
   }
 
   #originFailed(error: AgentError): void {

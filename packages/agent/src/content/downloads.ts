@@ -1,11 +1,12 @@
 // The downloads at work on this host: one per blob, whoever asks. Also where peers' requests find what is here.
 
 import { Bitfield } from '@flotilla/shared/bitfield';
-import { chunkBounds, chunksOf, type BlobKey } from '@flotilla/shared/chunk-map';
+import type { BlobKey } from '@flotilla/shared/chunk-map';
 import { AgentError, toAgentError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Download } from './download.ts';
 import type { DownloadComponents, DownloadEvents, DownloadInit, DownloadStatus } from './download-contract.ts';
+import { ReadPlan, type Visit } from './read-plan.ts';
 import type { ByteRange, Holding, Holdings, ServedBlob, Store, StoredBlob } from './ports.ts';
 
 export interface DownloadsComponents extends Omit<DownloadComponents, 'partial' | 'events'> {
@@ -13,6 +14,8 @@ export interface DownloadsComponents extends Omit<DownloadComponents, 'partial' 
   readonly log: Logger;
   readonly metrics: Pick<DownloadEvents, 'bytes'> & { stored(bytes: number): void; fallback(kind: string): void };
 }
+
+type Asked = ByteRange | readonly ByteRange[];
 
 export type DownloadSettings = Pick<DownloadInit, 'lingerMs' | 'hedgeMs' | 'stallMs' | 'auditMs' | 'settleMs' | 'windowBytes'>;
 
@@ -33,7 +36,7 @@ export class Downloads implements Holdings {
 
   /** A stored blob, or the download of it that this call starts or joins. */
   served(key: BlobKey, init: DownloadInit): ServedBlob {
-    return { key, open: (range, signal) => this.#open(key, init, range, signal) };
+    return { key, open: (asked, signal) => this.#open(key, init, asked, signal) };
   }
 
   /** Fetches a whole blob for nobody in particular; returns at once when it is stored. @throws DISK_FULL where it cannot be kept */
@@ -62,16 +65,16 @@ export class Downloads implements Holdings {
     await Promise.all([...this.#running].map((download) => download.close()));
   }
 
-  async #open(key: BlobKey, init: DownloadInit, range: ByteRange, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+  async #open(key: BlobKey, init: DownloadInit, asked: Asked, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
     for (let corrupt = false; ; ) {
       const found = await this.#find(key, init, signal);
       if (found instanceof Download) {
         // It may have ended since it was found.
-        if (found.open) return found.read(range, signal);
+        if (found.open) return found.read(asked, signal);
         continue;
       }
       try {
-        return await this.#readStored(found, range, signal);
+        return await this.#readStored(found, asked, signal);
       } catch (error) {
         // The store has dropped the blob: fetch it again rather than fail the pull.
         if (corrupt || toAgentError(error).code !== 'STORE_CORRUPT') throw error;
@@ -154,7 +157,7 @@ export class Downloads implements Holdings {
    * The first slice is read before this resolves, so that a failing disk is found while another source can be taken.
    * The blob is pinned until the iteration ends or the signal aborts: an iteration that never begins has no end.
    */
-  async #readStored(stored: StoredBlob, range: ByteRange, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+  async #readStored(stored: StoredBlob, asked: Asked, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
     const { digest } = stored.key;
     const { store } = this.#with;
     let pinned = true;
@@ -167,35 +170,35 @@ export class Downloads implements Holdings {
     signal.addEventListener('abort', unpin, { once: true });
     try {
       signal.throwIfAborted();
-      const { first, last } = chunksOf(stored.key.size, range);
-      const head = last < first ? new Uint8Array(0) : await this.#readSlice(stored, range, first);
-      return this.#slices(stored, range, head, signal, unpin);
+      const { visits } = new ReadPlan(stored.key, 'start' in asked ? [asked] : asked);
+      const [first, ...rest] = visits;
+      const head = first === undefined ? [] : await this.#visit(stored, first);
+      return this.#pieces(stored, head, rest, signal, unpin);
     } catch (error) {
       unpin();
       throw error;
     }
   }
 
-  async *#slices(stored: StoredBlob, range: ByteRange, head: Uint8Array, signal: AbortSignal, done: () => void): AsyncGenerator<Uint8Array> {
+  async *#pieces(stored: StoredBlob, head: readonly Uint8Array[], rest: readonly Visit[], signal: AbortSignal, done: () => void): AsyncGenerator<Uint8Array> {
     try {
-      const { first, last } = chunksOf(stored.key.size, range);
-      if (head.length > 0) yield head;
-      for (let index = first + 1; index <= last; index++) {
+      yield* head;
+      for (const visit of rest) {
         signal.throwIfAborted();
-        yield await this.#readSlice(stored, range, index);
+        yield* await this.#visit(stored, visit);
       }
     } finally {
       done();
     }
   }
 
-  /** What the range takes of one chunk. */
-  async #readSlice(stored: StoredBlob, range: ByteRange, index: number): Promise<Uint8Array> {
-    const { start, end } = chunkBounds(stored.key.size, index);
+  /** What is taken of one chunk. */
+  async #visit(stored: StoredBlob, { index, pieces }: Visit): Promise<Uint8Array[]> {
     const chunk = await stored.readChunk(index);
-    const bytes = chunk.subarray(Math.max(0, range.start - start), Math.min(end, range.end) - start);
-    this.#with.metrics.stored(bytes.length);
-    return bytes;
+    return pieces.map(([from, to]) => {
+      this.#with.metrics.stored(to - from);
+      return chunk.subarray(from, to);
+    });
   }
 }
 

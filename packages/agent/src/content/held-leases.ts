@@ -10,6 +10,10 @@ import type { Lease, LeaseHandle, Origin, ReleaseReason, Source } from './ports.
 
 /** One run being read and one spare, so that the next run's round trip is hidden (docs/decisions). */
 const WANTED_RUNS = 2;
+/** Where what is needed lies far apart, a run is a chunk or two, and its round trip is all its time: so many are held, and read together. */
+const WANTED_SCATTERED_RUNS = 6;
+/** From so many stretches on. */
+const SCATTERED = 3;
 /** Chunks that may be hashed and written while the socket is read on. */
 const PIPELINE_CHUNKS = 4;
 const PROGRESS_INTERVAL_MS = 250;
@@ -56,7 +60,7 @@ export class HeldLeases {
   readonly #held = new Map<string, HeldLease>();
   readonly #running = new Set<Promise<void>>();
   /** What the coordinator was told that this host needs. */
-  #asked: { runs: number; readonly within: IndexRange | undefined } = { runs: 0, within: undefined };
+  #asked: { runs: number; readonly within: readonly IndexRange[] | undefined } = { runs: 0, within: undefined };
   /** Bytes per second that this host last got from the origin; 0: not known yet. */
   #originRate = 0;
   #stopping = false;
@@ -86,11 +90,10 @@ export class HeldLeases {
   }
 
   /** Asks for the runs that are missing, somewhere in these chunks. undefined: none is needed. Says nothing twice. */
-  ask(chunks: IndexRange | undefined): void {
-    const runs = chunks === undefined ? 0 : this.#missingRuns();
-    const within = chunks?.[1] === chunkCount(this.#key.size) ? undefined : chunks;
-    const asked = this.#asked;
-    if (asked.runs === runs && asked.within?.[0] === within?.[0] && asked.within?.[1] === within?.[1]) return;
+  ask(chunks: readonly IndexRange[] | undefined): void {
+    const runs = chunks === undefined ? 0 : this.#missingRuns(chunks.length >= SCATTERED ? WANTED_SCATTERED_RUNS : WANTED_RUNS);
+    const within = chunks?.[0]?.[1] === chunkCount(this.#key.size) ? undefined : chunks;
+    if (this.#asked.runs === runs && sameRanges(this.#asked.within, within)) return;
     this.#asked = { runs, within };
     this.#with.handle().need(runs, this.#originRate, within);
   }
@@ -165,10 +168,10 @@ export class HeldLeases {
     this.#stopping = false;
   }
 
-  #missingRuns(): number {
+  #missingRuns(wanted: number): number {
     let runs = 0;
     for (const held of this.#held.values()) if (isRun(held.lease)) runs++;
-    return Math.max(0, WANTED_RUNS - runs);
+    return Math.max(0, wanted - runs);
   }
 
   #startNext(): void {
@@ -297,6 +300,11 @@ function unfinished(held: HeldLease): IndexRange {
   if (held.lease.mode === 'audit') return [held.lease.first, 0];
   const first = Math.min(held.next, ...held.inWork);
   return [first, held.next + unread(held) - first];
+}
+
+function sameRanges(a: readonly IndexRange[] | undefined, b: readonly IndexRange[] | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return a.length === b.length && a.every(([first, count], i) => b[i]![0] === first && b[i]![1] === count);
 }
 
 function isRun(lease: Lease): boolean {

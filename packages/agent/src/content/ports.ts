@@ -257,7 +257,8 @@ export interface LeaseMember {
 export interface LeaseHandle {
   have(indexes: readonly number[]): void;
   lost(ranges: readonly IndexRange[]): void;
-  need(runs: number, originRate: number, within?: IndexRange): void;
+  /** @param within only chunks of these stretches, which ascend, are of use; absent: all are */
+  need(runs: number, originRate: number, within?: readonly IndexRange[]): void;
   hedge(index: number): void;
   progress(leaseId: string, bytes: number): void;
   done(leaseId: string, first: number, digests: readonly Uint8Array[]): void;
@@ -295,8 +296,10 @@ export interface ServedBlob {
    * Starts or joins the download (or opens the stored blob). Resolves once the first bytes of the range are here and verified,
    * so that an error can still become a status. The iterable yields the range in order and throws where it cannot be
    * completed; the last bytes of a whole-blob read come only after the blob's digest was verified.
+   * A list: what a Range header asked for, one after the other. It is fetched no further ahead than it is read, because clients ask for
+   * `bytes=N-` and leave after a part.
    */
-  open(range: ByteRange, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
+  open(asked: ByteRange | readonly ByteRange[], signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
 }
 
 /** Who asks at the local endpoint, and how. */

@@ -1,10 +1,18 @@
 // The local readers of one download: what they still need, how far they are, and who starves.
 //
+// A reader of the whole wants all of it at once. One that asks for ranges wants the next of them only, in steps that grow with what it has
+// taken: clients ask for `bytes=N-` and leave after a part, and the rest is then nobody's.
 // Invariant: a reader that waits is woken by the event that lets it go on, and by nothing else, so that the time it waits is known.
 
 import type { IndexRange, ReadonlyBitfield } from '@flotilla/shared/bitfield';
-import { chunkBounds, chunksOf, type BlobKey, type ByteRange } from '@flotilla/shared/chunk-map';
+import { chunkSize, type BlobKey, type ByteRange } from '@flotilla/shared/chunk-map';
 import type { AgentError } from '../errors.ts';
+import { ReadPlan } from './read-plan.ts';
+
+const MIB = 1024 * 1024;
+/** What a reader of ranges has fetched ahead of it: half of what it has taken, within these. */
+const MIN_AHEAD_BYTES = MIB;
+const MAX_AHEAD_BYTES = 32 * MIB;
 
 /** What a reader needs of the chunks: bytes that are here, and word that they are. */
 export interface ReadableChunks {
@@ -19,25 +27,35 @@ export interface ReadableChunks {
 }
 
 interface Reader {
-  readonly range: ByteRange;
-  readonly first: number;
-  readonly last: number;
+  readonly plan: ReadPlan;
   /** Reads all of the blob, and so waits at its end for the verified digest. */
   readonly whole: boolean;
+  /** Wants no more than it will soon take. */
+  readonly sparing: boolean;
   /** Wants the chunks but takes no bytes. */
   readonly background: boolean;
-  /** The chunk it needs next. */
-  cursor: number;
+  /** The visit of its plan that is next. */
+  at: number;
+  /** The last visit whose chunk it wants now. */
+  ahead: number;
+  /** Bytes that it has taken. */
+  taken: number;
   waitingSinceMs: number | undefined;
   wake: (() => void) | undefined;
   failure: AgentError | undefined;
 }
 
 /** Where a reader stands. */
-export type ReaderPosition = Pick<Reader, 'cursor' | 'last' | 'whole'>;
+export interface ReaderPosition {
+  /** The chunk it needs next. */
+  readonly cursor: number;
+  /** The last chunk that it takes, or before it jumps. */
+  readonly last: number;
+  readonly whole: boolean;
+}
 
-/** A reader came or went, or one moved on to its next chunk. */
-export type DemandChange = 'readers' | 'cursor';
+/** A reader came or went, one wants chunks further on, or one moved on to its next chunk. */
+export type DemandChange = 'readers' | 'ahead' | 'cursor';
 
 /** The readers of one blob on this host. Single writer of their cursors. */
 export class Readers {
@@ -64,34 +82,28 @@ export class Readers {
     return this.#version;
   }
 
-  /** Whether some reader waits at its end for the whole blob. */
+  /** Whether some reader wants all of the blob now. */
   get wantWhole(): boolean {
-    for (const reader of this.#readers) if (reader.whole) return true;
+    for (const reader of this.#readers) if (reader.whole && !reader.sparing) return true;
     return false;
   }
 
-  /** Whether some reader has still to pass this chunk. */
+  /** Whether some reader wants this chunk now, and has still to pass it. */
   demands(index: number): boolean {
-    for (const reader of this.#readers) {
-      if (index >= reader.cursor && index <= reader.last) return true;
-    }
+    for (const reader of this.#readers) if (reader.plan.visitsBetween(index, reader.at, reader.ahead)) return true;
     return false;
   }
 
   /** Where the readers stand that have chunks to pass, in the order in which they came. */
   positions(): ReaderPosition[] {
-    return [...this.#readers].filter((reader) => reader.cursor <= reader.last);
+    return [...this.#readers]
+      .filter(({ at, plan }) => at < plan.length)
+      .map(({ at, ahead, plan, whole }) => ({ cursor: plan.visits[at]!.index, last: plan.straightTo(at, ahead), whole }));
   }
 
-  /** The chunks that today's readers came for, passed ones included, as `[first, count]`. */
-  asked(): IndexRange | undefined {
-    let first = Number.POSITIVE_INFINITY;
-    let last = -1;
-    for (const reader of this.#readers) {
-      first = Math.min(first, reader.first);
-      last = Math.max(last, reader.last);
-    }
-    return last < first ? undefined : [first, last - first + 1];
+  /** The chunks that readers want now, passed ones excluded, in the order in which the readers came. */
+  *wanted(): Generator<IndexRange> {
+    for (const { plan, at, ahead } of this.#readers) yield* plan.stretches(at, ahead);
   }
 
   /** The chunk that a reader has waited for the longest, and since when. @param foreground of those that take bytes */
@@ -132,7 +144,7 @@ export class Readers {
   failTaken(error: AgentError, wrong: (index: number) => boolean): void {
     for (const reader of this.#readers) {
       if (!reader.background) continue;
-      reader.cursor = reader.first;
+      reader.at = 0;
       this.#moveBackground(reader);
     }
     this.#failWhere(error, (reader) => !reader.background && someTaken(reader, wrong));
@@ -140,7 +152,7 @@ export class Readers {
 
   /** Wants the whole blob without taking bytes, until the signal aborts. Resolves when the blob is verified. */
   async background(signal: AbortSignal): Promise<void> {
-    const reader = this.#add({ start: 0, end: this.#key.size }, true);
+    const reader = this.#add({ start: 0, end: this.#key.size }, { background: true });
     try {
       this.#moveBackground(reader);
       await this.#untilReady(reader, signal);
@@ -150,12 +162,12 @@ export class Readers {
   }
 
   /**
-   * Resolves once the first bytes are here; then yields the range in order.
-   * The end of a whole-blob read waits for the verified digest.
+   * Resolves once the first bytes are here; then yields the range, or several one after the other.
+   * The end of a whole-blob read waits for the verified digest. A list of ranges is fetched no further ahead than it is read.
    * The reader is gone when the iteration ends or the signal aborts.
    */
-  async read(range: ByteRange, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
-    const reader = this.#add(range, false);
+  async read(asked: ByteRange | readonly ByteRange[], signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    const reader = this.#add(asked);
     try {
       await this.#untilReady(reader, signal);
     } catch (error) {
@@ -171,16 +183,18 @@ export class Readers {
 
   async *#yield(reader: Reader, signal: AbortSignal, stop: () => void): AsyncGenerator<Uint8Array> {
     try {
-      while (reader.cursor <= reader.last) {
+      for (;;) {
+        const visit = reader.plan.visits[reader.at];
+        if (visit === undefined) break;
         await this.#untilReady(reader, signal);
-        const bytes = await this.#readChunk(reader);
+        const bytes = await this.#readChunk(reader, visit.index);
         if (bytes === undefined) continue;
-        const bounds = chunkBounds(this.#key.size, reader.cursor);
-        const from = Math.max(0, reader.range.start - bounds.start);
-        const to = Math.min(bounds.end, reader.range.end) - bounds.start;
-        yield bytes.subarray(from, to);
-        reader.cursor++;
-        this.#changed('cursor');
+        for (const [from, to] of visit.pieces) {
+          yield bytes.subarray(from, to);
+          reader.taken += to - from;
+        }
+        reader.at++;
+        this.#changed(this.#lookAhead(reader) ? 'ahead' : 'cursor');
       }
     } finally {
       signal.removeEventListener('abort', stop);
@@ -189,38 +203,52 @@ export class Readers {
   }
 
   /** The chunk at the cursor; undefined where it was lost or found wrong meanwhile, and has to be waited for again. */
-  async #readChunk(reader: Reader): Promise<Uint8Array | undefined> {
+  async #readChunk(reader: Reader, index: number): Promise<Uint8Array | undefined> {
     try {
-      const bytes = await this.#chunks.readChunk(reader.cursor);
+      const bytes = await this.#chunks.readChunk(index);
       if (reader.failure !== undefined) throw reader.failure;
       // Checked after the read as well: bytes that are no longer believed must not go out.
       return this.#ready(reader) ? bytes : undefined;
     } catch (error) {
       if (reader.failure !== undefined) throw reader.failure;
-      if (this.#chunks.have.has(reader.cursor)) throw error;
+      if (this.#chunks.have.has(index)) throw error;
       return undefined;
     }
   }
 
   #ready(reader: Reader): boolean {
     if (reader.background) return this.#chunks.verified;
-    if (reader.whole && reader.cursor >= reader.last && !this.#chunks.verified) return false;
-    if (reader.cursor > reader.last) return true;
-    return this.#chunks.have.has(reader.cursor) && this.#chunks.trusts(reader.cursor);
+    const { at, plan } = reader;
+    if (reader.whole && at >= plan.length - 1 && !this.#chunks.verified) return false;
+    const index = plan.visits[at]?.index;
+    return index === undefined || (this.#chunks.have.has(index) && this.#chunks.trusts(index));
   }
 
   /** The chunk that a waiting reader waits for; undefined: only for the hash of the whole. */
-  #lacks(reader: Reader): number | undefined {
-    if (reader.cursor <= reader.last && !this.#chunks.have.has(reader.cursor)) return reader.cursor;
-    return this.#chunks.missing();
+  #lacks({ at, plan }: Reader): number | undefined {
+    const index = plan.visits[at]?.index;
+    return index !== undefined && !this.#chunks.have.has(index) ? index : this.#chunks.missing();
   }
 
   #moveBackground(reader: Reader): void {
-    const before = reader.cursor;
-    while (reader.cursor <= reader.last && this.#chunks.have.has(reader.cursor)) reader.cursor++;
-    if (reader.cursor === before) return;
+    const before = reader.at;
+    while (reader.at < reader.plan.length && this.#chunks.have.has(reader.plan.visits[reader.at]!.index)) reader.at++;
+    if (reader.at === before) return;
     if (reader.waitingSinceMs !== undefined) reader.waitingSinceMs = this.#now();
     this.#changed('cursor');
+  }
+
+  /**
+   * Not at each step, but once half of what was fetched ahead is used up: whoever leases chunks gets stretches of them.
+   * @returns whether the reader wants more now
+   */
+  #lookAhead(reader: Reader): boolean {
+    const bytes = Math.min(MAX_AHEAD_BYTES, Math.max(MIN_AHEAD_BYTES, reader.taken / 2));
+    const visits = Math.max(1, Math.floor(bytes / chunkSize(this.#key.size)));
+    const end = reader.plan.length - 1;
+    if (reader.ahead >= end || reader.ahead - reader.at > visits / 2) return false;
+    reader.ahead = Math.min(end, reader.at + visits);
+    return true;
   }
 
   async #untilReady(reader: Reader, signal: AbortSignal): Promise<void> {
@@ -268,10 +296,16 @@ export class Readers {
     this.#onChange(what);
   }
 
-  #add(range: ByteRange, background: boolean): Reader {
-    const { first, last } = chunksOf(this.#key.size, range);
-    const whole = range.start === 0 && range.end === this.#key.size;
-    const reader: Reader = { range, first, last, whole, background, cursor: first, waitingSinceMs: undefined, wake: undefined, failure: undefined };
+  #add(asked: ByteRange | readonly ByteRange[], { background = false } = {}): Reader {
+    const ranges = 'start' in asked ? [asked] : asked;
+    const plan = new ReadPlan(this.#key, ranges);
+    const sparing = ranges === asked || !plan.whole;
+    const { whole, length } = plan;
+    const reader: Reader = { plan, whole, sparing, background, at: 0, ahead: length - 1, taken: 0, waitingSinceMs: undefined, wake: undefined, failure: undefined };
+    if (sparing) {
+      reader.ahead = 0;
+      this.#lookAhead(reader);
+    }
     this.#readers.add(reader);
     this.#changed('readers');
     return reader;
@@ -283,10 +317,7 @@ export class Readers {
 }
 
 function someTaken(reader: Reader, taken: (index: number) => boolean): boolean {
-  // A reader that waits has not taken the chunk at its cursor; one that does not may be giving it out now.
-  const end = reader.waitingSinceMs === undefined ? reader.cursor : reader.cursor - 1;
-  for (let index = reader.first; index <= Math.min(end, reader.last); index++) {
-    if (taken(index)) return true;
-  }
-  return false;
+  // A reader that waits has not taken the chunk of its visit; one that does not may be giving it out now.
+  const end = reader.waitingSinceMs === undefined ? reader.at : reader.at - 1;
+  return reader.plan.visits.slice(0, end + 1).some(({ index }) => taken(index));
 }

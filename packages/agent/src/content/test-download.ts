@@ -23,8 +23,8 @@ export interface Bench {
   readonly partial: TestPartial;
   readonly clock: TestClock;
   readonly events: Events<DownloadEvent>;
-  /** A reader of the whole blob, or of a range. */
-  readonly read: (range?: ByteRange, signal?: AbortSignal) => Promise<AsyncIterable<Uint8Array>>;
+  /** A reader of the whole blob, of a range, or of what a Range header asked for. */
+  readonly read: (asked?: ByteRange | readonly ByteRange[], signal?: AbortSignal) => Promise<AsyncIterable<Uint8Array>>;
   readonly fallbacks: () => DownloadFallback[];
 }
 
@@ -76,7 +76,7 @@ export function bench(
     partial,
     clock,
     events,
-    read: (range = { start: 0, end: blob.key.size }, signal = new AbortController().signal) => download.read(range, signal),
+    read: (asked = { start: 0, end: blob.key.size }, signal = new AbortController().signal) => download.read(asked, signal),
     fallbacks: () => events.all.flatMap((event) => (event.type === 'fallback' ? [event.kind] : [])),
   };
 }

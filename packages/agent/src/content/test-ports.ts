@@ -519,7 +519,7 @@ export class TestSwarm implements Swarm {
 // ---------------------------------------------------------------- coordinator
 
 export type LeaseEvent =
-  | { readonly type: 'need'; readonly runs: number; readonly within: IndexRange | undefined }
+  | { readonly type: 'need'; readonly runs: number; readonly within: readonly IndexRange[] | undefined }
   | { readonly type: 'have' | 'lost'; readonly ranges: readonly IndexRange[] }
   | { readonly type: 'hedge'; readonly index: number }
   | { readonly type: 'progress'; readonly leaseId: string; readonly bytes: number }
@@ -561,7 +561,7 @@ export class TestLeaseHandle implements LeaseHandle {
     this.events.push({ type: 'lost', ranges });
   }
 
-  need(runs: number, _originRate: number, within?: IndexRange): void {
+  need(runs: number, _originRate: number, within?: readonly IndexRange[]): void {
     this.events.push({ type: 'need', runs, within });
   }
 
@@ -638,18 +638,19 @@ export function grantingCoordinator({ connected = false, runChunks = 4 } = {}): 
   return new TestCoordinator({
     connected,
     onJoin: (handle) => {
-      let wanted = { runs: 0, within: undefined as IndexRange | undefined };
+      let wanted = { runs: 0, within: undefined as readonly IndexRange[] | undefined };
       const look = (): void => {
         const { member } = handle;
         const taken = Bitfield.fromBytes(member.have.length, member.have.bytes());
         for (const range of member.reading()) taken.setRange(range);
-        const [from, count] = wanted.within ?? [0, member.have.length];
-        for (let first = from; wanted.runs > 0 && first < from + count; first++) {
-          if (taken.has(first)) continue;
-          let end = first;
-          while (end < from + count && end - first < runChunks && !taken.has(end)) taken.set(end++);
-          wanted.runs--;
-          handle.grant(`granted-${++granted}`, first, end - first);
+        for (const [from, count] of wanted.within ?? [[0, member.have.length]]) {
+          for (let first = from; wanted.runs > 0 && first < from + count; first++) {
+            if (taken.has(first)) continue;
+            let end = first;
+            while (end < from + count && end - first < runChunks && !taken.has(end)) taken.set(end++);
+            wanted.runs--;
+            handle.grant(`granted-${++granted}`, first, end - first);
+          }
         }
       };
       const watch = (event: LeaseEvent): void => {

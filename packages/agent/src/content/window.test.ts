@@ -48,7 +48,7 @@ test('a reader that takes nothing bounds what is fetched', async () => {
   expect(b.download.have.count).toBe(WINDOW);
   expect(await next(pieces)).toEqual(blob.chunk(1));
   expect(b.download.wants(WINDOW)).toBe(true);
-  expect(b.tracker.of('need').at(-1)).toMatchObject({ within: [1, WINDOW] });
+  expect(b.tracker.of('need').at(-1)).toMatchObject({ within: [[1, WINDOW]] });
   await b.download.close();
 });
 

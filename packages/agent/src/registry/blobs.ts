@@ -5,7 +5,7 @@
 import { pipeline } from 'node:stream/promises';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Digest } from '@flotilla/shared/digest';
-import type { ByteRange, Content, Repository, ServedBlob } from '../content/ports.ts';
+import type { Content, Repository } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
 import type { Call } from './call.ts';
 import { etagOf, noneMatch, rangeStands } from './etag.ts';
@@ -48,13 +48,12 @@ export async function serveBlob(
       const { range } = asked;
       const length = range.end - range.start;
       const headers = { ...whole, 'content-length': String(length), 'content-range': contentRange(range, size) };
-      return stream(call, reply, 206, headers, length, await blob.open(range, call.signal));
+      return stream(call, reply, 206, headers, length, await blob.open([range], call.signal));
     }
     case 'multiple': {
       const { contentType, contentLength, read } = multipartBody(asked.ranges, size, BLOB_TYPE);
       const headers = { ...common, 'content-type': contentType, 'content-length': String(contentLength) };
-      const first = await blob.open(asked.ranges[0]!, call.signal);
-      return stream(call, reply, 206, headers, contentLength, read((range) => part(blob, asked.ranges, range, first, call.signal)));
+      return stream(call, reply, 206, headers, contentLength, read(await blob.open(asked.ranges, call.signal)));
     }
     case 'unsatisfiable':
       void reply.headers({ 'accept-ranges': 'bytes', 'content-range': `bytes */${size}` });
@@ -62,17 +61,6 @@ export async function serveBlob(
     case 'refused':
       throw new AgentError('RANGES_REFUSED', asked.reason);
   }
-}
-
-/** Bytes of one part; the first was opened before the headers went out. */
-async function* part(
-  blob: ServedBlob,
-  ranges: readonly ByteRange[],
-  range: ByteRange,
-  first: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
-  yield* exactly(range.end - range.start, range === ranges[0] ? first : await blob.open(range, signal));
 }
 
 /** Sends headers and body with back-pressure. On failure the connection is gone before this returns. */

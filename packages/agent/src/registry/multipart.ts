@@ -1,4 +1,5 @@
 // The body of a 206 with several ranges: multipart/byteranges (RFC 9110, 14.6), its length known before its first byte.
+// One part for each range that was asked for, in that order, adjacent ones too: clients count the parts.
 
 import { randomBytes } from 'node:crypto';
 import type { ByteRange } from '@flotilla/shared/chunk-map';
@@ -7,8 +8,8 @@ import { contentRange } from './range.ts';
 export interface MultipartBody {
   readonly contentType: string;
   readonly contentLength: number;
-  /** @param open reads one range; called for one part after the other */
-  readonly read: (open: (range: ByteRange) => AsyncIterable<Uint8Array>) => AsyncGenerator<Uint8Array>;
+  /** @param content the bytes of all ranges one after the other, in pieces of any size */
+  readonly read: (content: AsyncIterable<Uint8Array>) => AsyncGenerator<Uint8Array>;
 }
 
 /** @param partType media type of each part */
@@ -24,10 +25,26 @@ export function multipartBody(ranges: readonly ByteRange[], size: number, partTy
   return {
     contentType: `multipart/byteranges; boundary=${boundary}`,
     contentLength: heads.reduce((sum, head) => sum + head.length, tail.length + bytes),
-    async *read(open) {
-      for (const [i, range] of ranges.entries()) {
-        yield heads[i]!;
-        yield* open(range);
+    async *read(content) {
+      let part = -1;
+      let rest = 0;
+      for await (let piece of content) {
+        while (piece.length > 0) {
+          if (rest === 0) {
+            const range = ranges[++part];
+            // The length was said: whoever sends this on finds that it is wrong.
+            if (range === undefined) {
+              yield piece;
+              break;
+            }
+            yield heads[part]!;
+            rest = range.end - range.start;
+          }
+          const some = piece.subarray(0, rest);
+          rest -= some.length;
+          piece = piece.subarray(some.length);
+          yield some;
+        }
       }
       yield tail;
     },

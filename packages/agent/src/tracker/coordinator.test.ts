@@ -334,7 +334,7 @@ describe('the tracker goes and comes', () => {
 
     const b = joinWith(coordinator, new Member(keyOf('b')));
     b.have.setRange([0, 4]);
-    b.handle.need(1, 0, [0, 20]);
+    b.handle.need(1, 0, [[0, 20]]);
     clock.advance(0);
     expect(b.leases, 'peers are given a moment to say what they hold').toEqual([]);
     clock.advance(300);

@@ -113,11 +113,11 @@ export class Joined implements LeaseHandle {
     this.#send({ type: 'lost', blob: this.#blob, ranges: copy(ranges) });
   }
 
-  need(runs: number, originRate: number, within?: IndexRange): void {
+  need(runs: number, originRate: number, within?: readonly IndexRange[]): void {
     if (this.#gone) return;
     // Also kept for the rules without a tracker, which begin where the tracker goes without a word.
     this.#local.need(runs, originRate, within);
-    this.#send({ type: 'need', blob: this.#blob, runs: Math.min(16, runs), originRate, ...(within && { within: [within[0], within[1]] }) });
+    this.#send({ type: 'need', blob: this.#blob, runs: Math.min(16, runs), originRate, ...(within && { within: hull(within), ...(within.length > 1 && { stretches: copy(within) }) }) });
   }
 
   hedge(index: number): void {
@@ -206,6 +206,12 @@ function unpack(digests: string): Uint8Array[] {
   } catch (error) {
     throw new AgentError('TRACKER_PROTOCOL', 'the tracker sent a broken list of digests', { cause: error });
   }
+}
+
+/** From the first of them to the last: all that a tracker of an older release looks at. @param ranges ascending */
+function hull(ranges: readonly IndexRange[]): [number, number] {
+  const [first, last] = [ranges[0] ?? [0, 0], ranges.at(-1) ?? [0, 0]];
+  return [first[0], last[0] + last[1] - first[0]];
 }
 
 function copy(ranges: readonly IndexRange[]): [number, number][] {

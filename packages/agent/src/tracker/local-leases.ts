@@ -32,7 +32,7 @@ export class LocalLeases {
   readonly #leases = new Map<string, Lease['mode']>();
   #wanted = 0;
   #originRate = 0;
-  #within: IndexRange | undefined;
+  #within: readonly IndexRange[] | undefined;
   #running = false;
   #alone = true;
   #holdUntilMs = 0;
@@ -62,7 +62,7 @@ export class LocalLeases {
   }
 
   /** Replaces the last one. */
-  need(runs: number, originRate: number, within: IndexRange | undefined): void {
+  need(runs: number, originRate: number, within: readonly IndexRange[] | undefined): void {
     this.#wanted = runs;
     this.#originRate = originRate;
     this.#within = within;

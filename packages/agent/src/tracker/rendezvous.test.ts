@@ -101,8 +101,15 @@ describe('alone', () => {
   test('reads inside its window only', () => {
     const rendezvous = new Rendezvous({ digest, size: 8 * MIB }, 'a');
     const roster = { peers: [], heldByPeer: () => false, readByPeer: () => false };
-    const view = { nowMs: 0, have: new Bitfield(128), reading: [], roster, within: [10, 20] as const };
+    const view = { nowMs: 0, have: new Bitfield(128), reading: [], roster, within: [[10, 20]] as const };
     expect(rendezvous.decide(view, 3)).toEqual([{ first: 10, count: 20, mode: 'run' }]);
+  });
+
+  test('reads the stretches that are needed, and nothing between them', () => {
+    const rendezvous = new Rendezvous({ digest, size: 8 * MIB }, 'a');
+    const roster = { peers: [], heldByPeer: () => false, readByPeer: () => false };
+    const view = { nowMs: 0, have: new Bitfield(128), reading: [[10, 1]] as const, roster, within: [[10, 1], [30, 2], [50, 1]] as const };
+    expect(rendezvous.decide(view, 3).map(({ first, count }) => [first, count])).toEqual([[30, 2], [50, 1]]);
   });
 
   test('an empty blob has no runs', () => expect(new Host('a', 0).decide(0, [], 3)).toEqual([]));

@@ -34,7 +34,7 @@ export interface RendezvousView {
   readonly reading: readonly IndexRange[];
   readonly roster: LeaseRoster;
   /** Only chunks in here are of use. */
-  readonly within: IndexRange | undefined;
+  readonly within: readonly IndexRange[] | undefined;
 }
 
 export interface RunGrant {
@@ -175,14 +175,16 @@ export class Rendezvous {
   /** The first stretch in `[from, to)` that nobody holds or reads, at most `longest` chunks of it. */
   #free(view: RendezvousView, taken: Bitfield, from: number, to: number, longest: number): [first: number, count: number] | undefined {
     const { roster, within } = view;
-    const start = Math.max(from, within?.[0] ?? 0);
-    const end = Math.min(to, within === undefined ? to : within[0] + within[1]);
-    let first = start;
     const isFree = (index: number): boolean => !taken.has(index) && !roster.readByPeer(index) && !roster.heldByPeer(index);
-    while (first < end && !isFree(first)) first++;
-    let last = first;
-    while (last < end && last - first < longest && isFree(last)) last++;
-    return last > first ? [first, last - first] : undefined;
+    for (const [stretchFirst, stretchCount] of within ?? [[0, this.#chunks]]) {
+      const end = Math.min(to, stretchFirst + stretchCount);
+      let first = Math.max(from, stretchFirst);
+      while (first < end && !isFree(first)) first++;
+      let last = first;
+      while (last < end && last - first < longest && isFree(last)) last++;
+      if (last > first) return [first, last - first];
+    }
+    return undefined;
   }
 
   /** What this agent has or is reading. */
