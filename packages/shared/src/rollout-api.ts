@@ -141,8 +141,8 @@ export const RolloutHostRow = Type.Tuple([
   Type.String(),
   /** 2 zone; empty: none */
   Type.String(),
-  /** 3 state */
-  RolloutHostState,
+  /** 3 state; a plain string to the serializer, because there are thousands */
+  Type.Unsafe<RolloutHostState>(Type.String()),
   /** 4 1: connected to the tracker */
   Type.Integer({ minimum: 0, maximum: 1 }),
   /** 5 index of its wave; -1: not started */

@@ -10,12 +10,17 @@ import { Locations, type Location } from './locations.ts';
 import type { Logger } from './log.ts';
 import { Members, type Member } from './members.ts';
 import { RestartWindow } from './restart-window.ts';
+import { KnownHosts } from './rollouts/known-hosts.ts';
+import type { StoredRecord } from './rollouts/records.ts';
+import { Rollouts } from './rollouts/rollouts.ts';
+import type { HostFacts } from './rollouts/selector.ts';
 import { Sessions, type EndReason, type EventStream, type Session } from './sessions.ts';
 import type { State, Table } from './state.ts';
 import { Swarms } from './swarms.ts';
 import { readJoinToken } from './tokens.ts';
 
 const TICK_MS = 50;
+const ROLLOUT_TICK_MS = 100;
 const SESSION_TICK_MS = 1_000;
 /** How often it is written down who is connected, and how old that may be to be waited for after a restart. */
 const SEEN_EVERY_MS = 60_000;
@@ -33,11 +38,24 @@ export interface FleetInit {
   readonly random?: () => number;
 }
 
+interface Parts {
+  readonly state: State;
+  readonly members: Members;
+  readonly locations: Locations;
+  readonly hosts: KnownHosts;
+  readonly epoch: number;
+  readonly known: string[];
+  readonly blame: BlameRecord[];
+  readonly rollouts: ReadonlyMap<string, StoredRecord>;
+}
+
 export class Fleet {
   readonly members: Members;
   readonly sessions: Sessions;
   readonly swarms: Swarms;
   readonly locations: Locations;
+  readonly hosts: KnownHosts;
+  readonly rollouts: Rollouts;
   readonly epoch: number;
   readonly startedAtMs: number;
   readonly now: () => number;
@@ -52,7 +70,7 @@ export class Fleet {
   #seenAtMs: number;
   #stateFailed = false;
 
-  private constructor(init: FleetInit, parts: { state: State; members: Members; locations: Locations; epoch: number; known: string[]; blame: BlameRecord[] }, log: Logger) {
+  private constructor(init: FleetInit, parts: Parts, log: Logger) {
     this.#init = init;
     this.#log = log;
     this.now = init.now ?? Date.now;
@@ -74,6 +92,18 @@ export class Fleet {
         signedBy: (peer, bytes, signature) => this.members.signedBy(peer, bytes, signature),
       },
     );
+    this.hosts = parts.hosts;
+    const rollouts = parts.state.table<StoredRecord>('rollouts');
+    this.rollouts = new Rollouts({
+      records: parts.rollouts,
+      write: (changes) => rollouts.write(changes, true),
+      hosts: this.hosts,
+      isMember: (peer) => this.members.get(peer)?.state === 'member',
+      connected: (peer) => this.sessions.of(peer) !== undefined,
+      send: (peer, event) => this.sessions.send(peer, event),
+      writeFailed: (error) => this.#writeFailed(error),
+      startedAtMs: this.startedAtMs,
+    });
   }
 
   static async open(init: FleetInit, state: State, log: Logger): Promise<Fleet> {
@@ -89,7 +119,10 @@ export class Fleet {
     if (stale.size > 0) await state.table<number>('seen').write(stale);
     const blame: BlameRecord[] = [];
     for await (const [, record] of state.table<BlameRecord>('blame').entries()) blame.push(record);
-    return new Fleet(init, { state, members, locations, epoch: await state.raiseEpoch(), known, blame }, log);
+    const hosts = await KnownHosts.open(state.table<HostFacts>('hosts'), (peer) => members.get(peer) !== undefined);
+    const rollouts = new Map<string, StoredRecord>();
+    for await (const [key, record] of state.table<StoredRecord>('rollouts').entries()) rollouts.set(key, record);
+    return new Fleet(init, { state, members, locations, hosts, epoch: await state.raiseEpoch(), known, blame, rollouts }, log);
   }
 
   /** False once something could not be written that must survive. */
@@ -99,6 +132,7 @@ export class Fleet {
 
   start(): void {
     this.#every(TICK_MS, () => this.swarms.tick(this.now()));
+    this.#every(ROLLOUT_TICK_MS, () => this.rollouts.tick(this.now()));
     this.#every(Math.min(SESSION_TICK_MS, this.sessions.heartbeatMs / 4), () => this.#tickSessions());
   }
 
@@ -134,7 +168,8 @@ export class Fleet {
     const banned = this.members.banned();
     if (banned.length > 0) this.#send(peerId, { type: 'banned', peers: banned });
     this.swarms.join({ peerId, addresses: [...addresses] });
-    this.#keep(Promise.all([this.#seen.put(peerId, nowMs), this.members.seen(peerId, nowMs)]).then(() => undefined));
+    this.rollouts.connected(peerId, nowMs);
+    this.#keep(Promise.all([this.#seen.put(peerId, nowMs), this.members.seen(peerId, nowMs), this.hosts.seen(request)]).then(() => undefined));
     this.#log.info({ peerId, name, zone, sessionId: session.id }, 'session opened');
     return session;
   }
@@ -144,6 +179,7 @@ export class Fleet {
     const nowMs = this.now();
     for (const message of messages) {
       if (message.type === 'stats') this.#stats.set(session.peerId, message);
+      if (message.type === 'rollout-progress' || message.type === 'rollout-result') this.rollouts.take(session.peerId, message, nowMs);
       if (message.type === 'want' && message.canRead && message.source !== undefined) this.locations.wanted(message.source, message.blob, nowMs);
       if (!this.swarms.apply(session.peerId, message, nowMs)) this.#log.warn({ peerId: session.peerId, type: message.type }, 'a message made no sense for its blob');
     }
@@ -187,6 +223,7 @@ export class Fleet {
     this.sessions.endAll('stopping');
     this.#keep(this.#seen.write(connected));
     this.#keep(this.locations.flush());
+    this.#keep(this.rollouts.settled());
     await Promise.all(this.#writes);
   }
 
@@ -196,6 +233,7 @@ export class Fleet {
     this.#stats.delete(peerId);
     // Who is gone now is not waited for after a restart; who is there when the tracker stops or dies is.
     if (!this.#closing && reason !== 'replaced') this.#keep(this.#seen.del(peerId));
+    if (reason !== 'replaced') this.rollouts.disconnected(peerId, this.now());
     this.swarms.settle(this.now());
     this.#log.info({ peerId, sessionId, reason }, 'session ended');
   }
@@ -234,12 +272,14 @@ export class Fleet {
     const kept = write
       .then(
         () => undefined,
-        (error: unknown) => {
-          this.#stateFailed = true;
-          this.#log.error({ error }, 'state could not be written');
-        },
+        (error: unknown) => this.#writeFailed(error),
       )
       .finally(() => this.#writes.delete(kept));
     this.#writes.add(kept);
+  }
+
+  #writeFailed(error: unknown): void {
+    this.#stateFailed = true;
+    this.#log.error({ error }, 'state could not be written');
   }
 }

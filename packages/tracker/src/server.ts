@@ -29,6 +29,7 @@ import { operatorTokenFile } from './operators/operator-tokens.ts';
 import { operatorAccountRoutes } from './operators/operator-routes.ts';
 import { Operators } from './operators/operators.ts';
 import { announceAddress, withdrawAddress } from './running.ts';
+import { auditRollouts, rolloutRoutes } from './rollouts/rollout-routes.ts';
 import { State } from './state.ts';
 import { certificateNames, ensureOwnTls, readGivenTls, type Credentials } from './tls.ts';
 import { ensureJoinToken, joinTokenFile } from './tokens.ts';
@@ -129,6 +130,8 @@ async function buildApp({ fleet, operators, metrics }: AppParts, tls: Tls | unde
   agentRoutes(app, fleet, tls?.caPem);
   operatorRoutes(app, fleet, metrics, operators);
   operatorAccountRoutes(app, operators, fleet.members.fleet.id);
+  rolloutRoutes(app, fleet, operators);
+  auditRollouts(fleet, operators, log);
   return app;
 }
 

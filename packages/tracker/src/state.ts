@@ -2,7 +2,7 @@
 //
 // Swarms are not here: they are soft. One process per folder (level's lock). Every write is awaited by whoever must not lose it;
 // the rest is gathered and written together. Layout: prefixes `meta`, `members`, `seen`, `blame`, `located`,
-// `operator-tokens`, `operator-sessions`, `audit-log`; values as JSON.
+// `operator-tokens`, `operator-sessions`, `audit-log`, `hosts`, `rollouts`; values as JSON.
 
 import { mkdir } from 'node:fs/promises';
 import { Level } from 'level';
@@ -42,10 +42,11 @@ export class Table<V> {
     return this.#state.del(this.#prefix + key, { sync: durable });
   }
 
-  /** All of it or nothing. undefined deletes. */
-  write(changes: ReadonlyMap<string, V | undefined>): Promise<void> {
+  /** All of it or nothing. undefined deletes. @param durable on return it survives a power cut */
+  write(changes: ReadonlyMap<string, V | undefined>, durable = false): Promise<void> {
     return this.#state.batch(
       [...changes].map(([key, value]) => (value === undefined ? { type: 'del' as const, key: this.#prefix + key } : { type: 'put' as const, key: this.#prefix + key, value })),
+      { sync: durable },
     );
   }
 }
