@@ -134,6 +134,11 @@ export class Chunks {
     return this.#vouching.isReadHere(index) || (!this.#repairing && this.#vouching.trusts(index));
   }
 
+  /** Whether anybody but the peer that gave it says what this chunk is. */
+  vouchedFor(index: number): boolean {
+    return this.verified || this.#vouching.isReadHere(index) || this.#vouching.expected(index) !== undefined;
+  }
+
   /** Whether a peer's copy of a chunk would be taken now. */
   takes(index: number): boolean {
     return this.#open && !this.#repairing && !this.have.has(index) && !this.#writing.has(index) && this.#vouching.believes(index);

@@ -7,7 +7,7 @@ import type { ByteSource } from './provenance.ts';
 import type { HashPool } from './verification.ts';
 
 /** Something out of the ordinary in a pull; each is counted. */
-export type DownloadFallback = 'hedge' | 'repair' | 'stalled' | 'unkept' | 'conflict' | 'chunk-lost';
+export type DownloadFallback = 'hedge' | 'repair' | 'stalled' | 'unkept' | 'conflict' | 'chunk-lost' | 'unvouched';
 
 export interface DownloadEvents {
   /** Bytes that were delivered by a source, verified. */

@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { AgentError } from '../errors.ts';
 import { bench } from './test-download.ts';
-import { CHUNK, collect, Gate, grantingCoordinator, makeBlob, spoilt, TestPartial } from './test-ports.ts';
+import { CHUNK, collect, Gate, grantingCoordinator, makeBlob, spoilt, TestCoordinator, TestPartial } from './test-ports.ts';
 
 const SIZE = 10 * CHUNK + 1000;
 
@@ -77,6 +77,43 @@ describe('reading', () => {
     expect(tracker.of('need').at(-1)).toMatchObject({ runs: 0 });
   });
 
+  test('a range takes a chunk of a peer once somebody else vouches for it', async () => {
+    const blob = makeBlob(SIZE);
+    const { read, peers, download } = bench(blob, { coordinator: new TestCoordinator({ connected: true }) });
+    let here = false;
+    const reading = read([{ start: 0, end: 10 }]).then((pieces) => {
+      here = true;
+      return collect(pieces);
+    });
+    expect(await peers.deliver('giver', 0, blob.chunk(0))).toBe('kept');
+    await setImmediate();
+    expect(here).toBe(false);
+    download.vouched(0, [blob.chunkDigest(0)], 'other');
+    expect(await reading).toEqual(blob.bytes.slice(0, 10));
+    expect(download.status().readers).toBe(0);
+  });
+
+  test('a forged chunk of a peer is not in a range whose true digest comes later', async () => {
+    const blob = makeBlob(SIZE);
+    const { read, peers, download } = bench(blob, { coordinator: new TestCoordinator({ connected: true }) });
+    const reading = read([{ start: 0, end: 10 }]);
+    await peers.deliver('liar', 0, spoilt(blob.chunk(0)));
+    download.vouched(0, [blob.chunkDigest(0)], 'other');
+    await peers.deliver('giver', 0, blob.chunk(0));
+    expect(await collect(await reading)).toEqual(blob.bytes.slice(0, 10));
+  });
+
+  test('where nobody vouches, a range goes on after a moment with what members give, and does not wait again', async () => {
+    const blob = makeBlob(SIZE);
+    const { read, peers, clock, fallbacks } = bench(blob, { coordinator: new TestCoordinator({ connected: true }) });
+    const reading = read([{ start: 0, end: 2 * CHUNK }]);
+    await peers.deliver('giver', 0, blob.chunk(0));
+    await peers.deliver('giver', 1, blob.chunk(1));
+    clock.advance(1500);
+    expect(await collect(await reading)).toEqual(blob.bytes.slice(0, 2 * CHUNK));
+    expect(fallbacks()).toEqual(['unvouched']);
+  });
+
   test('a range that is the whole blob ends when the blob is verified', async () => {
     const blob = makeBlob(SIZE);
     const { read, tracker, origin } = bench(blob, { coordinator: grantingCoordinator() });
@@ -135,9 +172,10 @@ describe('the end of a whole read', () => {
   });
 
   test('a reader of the whole gets no last byte of a wrong blob, a reader of a range does', async () => {
-    const { blob, read, peers, events } = bench(makeBlob(3 * CHUNK));
+    const { blob, read, peers, events, download } = bench(makeBlob(3 * CHUNK));
     const whole = read();
     const range = read({ start: CHUNK, end: 3 * CHUNK });
+    download.vouched(1, [blob.chunkDigest(1), blob.chunkDigest(2)], 'another liar');
     // All chunks are consistent with what the peer says; the whole is not the blob.
     await peers.deliver('liar', 1, blob.chunk(1));
     await peers.deliver('liar', 2, blob.chunk(2));
@@ -574,6 +612,7 @@ describe('without progress', () => {
     const starved = read();
     const slow = read({ start: 3 * CHUNK, end: 4 * CHUNK });
     await peers.deliver('p', 3, blob.chunk(3));
+    download.vouched(3, [blob.chunkDigest(3)], 'q');
     const pieces = await slow;
     clock.advance(4999);
     expect(tracker.of('hedge')).toEqual([]);

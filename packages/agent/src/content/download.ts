@@ -75,7 +75,11 @@ export class Download implements SwarmMember, LeaseMember {
       },
       failed: (error) => this.#breakDown(error),
     });
-    this.#readers = new Readers(this.key, this.#chunks, now, (what) => this.#demandChanged(what));
+    this.#readers = new Readers(this.key, this.#chunks, now, {
+      demandChanged: (what) => this.#demandChanged(what),
+      tracked: () => components.coordinator.connected,
+      unvouched: () => this.#with.events.fallback('unvouched', this),
+    });
     this.#demand = new Demand(this.key, this.#init.windowBytes, this.#readers, this.#chunks);
     this.#leases = new HeldLeases(this.key, init.source, {
       origin: components.origin,
@@ -212,6 +216,7 @@ export class Download implements SwarmMember, LeaseMember {
 
   vouched(first: number, digests: readonly Uint8Array[], by: string): void {
     this.#chunks.vouched(first, digests, by);
+    this.#readers.wake();
   }
 
   invalid(ranges: readonly IndexRange[]): void {
@@ -226,6 +231,7 @@ export class Download implements SwarmMember, LeaseMember {
     this.#leases.forgetAsked();
     if (!connected && this.#chunks.repairing) this.#chunks.distrustPeers();
     this.#updateNeed();
+    this.#readers.wake();
   }
 
   // ---- chunks come and go

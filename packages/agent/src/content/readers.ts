@@ -13,12 +13,16 @@ const MIB = 1024 * 1024;
 /** What a reader of ranges has fetched ahead of it: half of what it has taken, within these. */
 const MIN_AHEAD_BYTES = MIB;
 const MAX_AHEAD_BYTES = 32 * MIB;
+/** A reader of ranges, whose bytes nothing checks later, waits so long for word of a chunk that only its giver vouches for. */
+const VOUCH_WAIT_MS = 1000;
 
 /** What a reader needs of the chunks: bytes that are here, and word that they are. */
 export interface ReadableChunks {
   readonly have: ReadonlyBitfield;
   /** Whether a chunk that is here may go out before the whole was verified. */
   trusts(index: number): boolean;
+  /** Whether anybody but its giver says what the chunk is. */
+  vouchedFor(index: number): boolean;
   readChunk(index: number): Promise<Uint8Array>;
   /** The whole blob's digest was verified. */
   readonly verified: boolean;
@@ -40,6 +44,8 @@ interface Reader {
   ahead: number;
   /** Bytes that it has taken. */
   taken: number;
+  /** It has waited in vain for somebody to vouch for a chunk, and does not again. */
+  trustsGivers: boolean;
   waitingSinceMs: number | undefined;
   wake: (() => void) | undefined;
   failure: AgentError | undefined;
@@ -57,20 +63,28 @@ export interface ReaderPosition {
 /** A reader came or went, one wants chunks further on, or one moved on to its next chunk. */
 export type DemandChange = 'readers' | 'ahead' | 'cursor';
 
+export interface ReadersOwner {
+  demandChanged(what: DemandChange): void;
+  /** Whether there is anybody to hear of vouches from. */
+  tracked(): boolean;
+  /** A reader of ranges goes on with chunks that only their givers vouch for. */
+  unvouched(): void;
+}
+
 /** The readers of one blob on this host. Single writer of their cursors. */
 export class Readers {
   readonly #key: BlobKey;
   readonly #chunks: ReadableChunks;
   readonly #now: () => number;
-  readonly #onChange: (what: DemandChange) => void;
+  readonly #owner: ReadersOwner;
   readonly #readers = new Set<Reader>();
   #version = 0;
 
-  constructor(key: BlobKey, chunks: ReadableChunks, now: () => number, onChange: (what: DemandChange) => void) {
+  constructor(key: BlobKey, chunks: ReadableChunks, now: () => number, owner: ReadersOwner) {
     this.#key = key;
     this.#chunks = chunks;
     this.#now = now;
-    this.#onChange = onChange;
+    this.#owner = owner;
   }
 
   get count(): number {
@@ -118,7 +132,7 @@ export class Readers {
     return longest;
   }
 
-  /** Chunks arrived, or the blob was verified. */
+  /** Chunks arrived or were vouched for, the blob was verified, or time has passed. */
   wake(): void {
     for (const reader of this.#readers) {
       if (reader.background) this.#moveBackground(reader);
@@ -221,13 +235,25 @@ export class Readers {
     const { at, plan } = reader;
     if (reader.whole && at >= plan.length - 1 && !this.#chunks.verified) return false;
     const index = plan.visits[at]?.index;
-    return index === undefined || (this.#chunks.have.has(index) && this.#chunks.trusts(index));
+    if (index === undefined) return true;
+    return this.#chunks.have.has(index) && this.#chunks.trusts(index) && (reader.whole || this.#vouchedFor(reader, index));
   }
 
-  /** The chunk that a waiting reader waits for; undefined: only for the hash of the whole. */
-  #lacks({ at, plan }: Reader): number | undefined {
+  /** A 206 has no end at which its bytes could be found wrong. */
+  #vouchedFor(reader: Reader, index: number): boolean {
+    if (reader.trustsGivers || this.#chunks.vouchedFor(index) || !this.#owner.tracked()) return true;
+    if (reader.waitingSinceMs === undefined || this.#now() - reader.waitingSinceMs < VOUCH_WAIT_MS) return false;
+    // After a restart of the tracker nobody may be left that has read it: its giver, a member too, has vouched for it by sending it.
+    reader.trustsGivers = true;
+    this.#owner.unvouched();
+    return true;
+  }
+
+  /** The chunk that a waiting reader waits for; undefined: only for the hash of the whole, or for a vouch. */
+  #lacks({ at, plan, whole }: Reader): number | undefined {
     const index = plan.visits[at]?.index;
-    return index !== undefined && !this.#chunks.have.has(index) ? index : this.#chunks.missing();
+    if (index !== undefined && !this.#chunks.have.has(index)) return index;
+    return whole || index === undefined || !this.#chunks.trusts(index) ? this.#chunks.missing() : undefined;
   }
 
   #moveBackground(reader: Reader): void {
@@ -293,7 +319,7 @@ export class Readers {
 
   #changed(what: DemandChange): void {
     this.#version++;
-    this.#onChange(what);
+    this.#owner.demandChanged(what);
   }
 
   #add(asked: ByteRange | readonly ByteRange[], { background = false } = {}): Reader {
@@ -301,7 +327,7 @@ export class Readers {
     const plan = new ReadPlan(this.#key, ranges);
     const sparing = ranges === asked || !plan.whole;
     const { whole, length } = plan;
-    const reader: Reader = { plan, whole, sparing, background, at: 0, ahead: length - 1, taken: 0, waitingSinceMs: undefined, wake: undefined, failure: undefined };
+    const reader: Reader = { plan, whole, sparing, background, at: 0, ahead: length - 1, taken: 0, trustsGivers: false, waitingSinceMs: undefined, wake: undefined, failure: undefined };
     if (sparing) {
       reader.ahead = 0;
       this.#lookAhead(reader);

@@ -49,6 +49,7 @@ export class Watch {
     const { chunks, readers, leases, swarm } = this.#with;
     if (chunks.stored !== undefined) return;
     leases.tellAlive();
+    readers.wake();
     const now = this.#with.now();
     this.#patience.received(swarm.sources().reduce((sum, source) => sum + source.bytesDown, 0), now);
     const starving = readers.starving();

@@ -188,6 +188,7 @@ test('a range at the end is read without the rest, from peers alone', async () =
   const b = unkept(blob, { canRead: false });
   const range = b.read({ start: 30 * CHUNK, end: 32 * CHUNK }).then(collect);
   expect([0, 29, 30, 31, 32].map((index) => b.download.wants(index))).toEqual([false, false, true, true, false]);
+  b.download.vouched(30, [blob.chunkDigest(30), blob.chunkDigest(31)], 'another peer');
   await serveUntil(b, range);
   expect(await range).toEqual(blob.bytes.slice(30 * CHUNK, 32 * CHUNK));
   expect(b.download.status().bytes.peer).toBe(2 * CHUNK);
