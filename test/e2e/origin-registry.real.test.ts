@@ -46,7 +46,10 @@ needs('docker-registry', 'openssl')('a registry that issues tokens', () => {
     const [username = '', password = ''] = credentials?.split(':') ?? [];
     const made = createOrigin(
       { origins: [{ name: 'lab', urls: [registry.url] }] },
-      { metrics: { originBytes: () => undefined, originRequest: () => undefined }, credentials: () => (credentials === undefined ? undefined : { username, password }) },
+      {
+        metrics: { originBytes: () => undefined, originRequest: () => undefined, originFault: () => undefined, fallback: () => undefined },
+        ...(credentials !== undefined && { credentials: { find: async () => ({ secret: { kind: 'basic', username, password }, from: 'the test', failure: undefined }), refused: () => undefined } }),
+      },
     );
     opened.push(made);
     return made;

@@ -29,6 +29,8 @@ export interface OriginMetrics {
   originRequest(kind: string, status: number | ErrorCode): void;
   /** Payload bytes of blobs and manifests off the origin's wire. */
   originBytes(bytes: number): void;
+  originFault(code: ErrorCode): void;
+  fallback(kind: string): void;
 }
 
 /** What the exchange with peers reports. */
@@ -96,6 +98,7 @@ export function createMetrics({ defaults = true }: { readonly defaults?: boolean
     registers,
   });
   const originRequests = counter('flotilla_origin_requests_total', 'Requests to origins.', ['kind', 'status']);
+  const originFaults = counter('flotilla_origin_faults_total', 'Faults of origins by code (docs/errors.md).', ['code']);
   const fallbacks = counter('flotilla_fallbacks_total', 'Times that a pull went on by other means than the usual.', ['kind']);
   const errors = counter('flotilla_errors_total', 'Failures by code (docs/errors.md).', ['code']);
   const swarmEvents = counter('flotilla_swarm_events_total', 'What happened in the exchange with peers.', ['kind']);
@@ -133,6 +136,8 @@ export function createMetrics({ defaults = true }: { readonly defaults?: boolean
     origin: {
       originRequest: (kind, status) => originRequests.inc({ kind: originKind(kind), status: statusClass(typeof status === 'number' ? status : 'error') }),
       originBytes: (bytes) => originBytes.inc(bytes),
+      originFault: (code) => originFaults.inc({ code }),
+      fallback: (kind) => fallbacks.inc({ kind: fallbackKind(kind) }),
     },
     swarm: {
       add(kind, amount) {

@@ -1,9 +1,9 @@
 // The token flow and Basic against a scripted origin and a scripted token server.
 
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { Credentials } from './auth.ts';
+import type { CredentialSource } from './credentials/secret.ts';
 import { ScriptedServer, reply } from './scripted-server.ts';
-import { AGENT, LAB, bytesOf, sha256, testOrigin } from './test-origin.ts';
+import { AGENT, LAB, alwaysCredentials, bytesOf, sha256, testOrigin } from './test-origin.ts';
 
 const BLOB = Buffer.from('the blob');
 const digest = sha256(BLOB);
@@ -13,14 +13,15 @@ interface Options {
   /** The answer of the token server; a string is the body of a 200. */
   token?: (count: number) => string | { status: number; headers?: Record<string, string> } | Promise<string>;
   challenge?: (tokenServer: string) => string | string[];
-  credentials?: Credentials;
+  credentials?: { username: string; password: string };
+  source?: CredentialSource;
   /** Whether the origin takes this Authorization; by default any Bearer of `issued`. */
   accepts?: (authorization: string) => boolean;
 }
 
 const counted = (count: number): string => JSON.stringify({ token: `t${count}` });
 
-async function guarded({ token = counted, challenge, credentials, accepts }: Options) {
+async function guarded({ token = counted, challenge, credentials, source, accepts }: Options) {
   const issued = new Set<string>();
   let count = 0;
   const tokens = await ScriptedServer.start((_request, response) => {
@@ -36,7 +37,7 @@ async function guarded({ token = counted, challenge, credentials, accepts }: Opt
     if (accepts === undefined ? issued.has(authorization) : accepts(authorization)) return reply(response, 200, BLOB);
     return reply(response, 401, '{}', { 'www-authenticate': challenge?.(tokens.url) ?? `Bearer realm="${tokens.url}/token?keep=1",service="the registry"` });
   });
-  const lab = testOrigin([server.url], { deps: { credentials: () => credentials } });
+  const lab = testOrigin([server.url], { deps: { credentials: source ?? alwaysCredentials(credentials === undefined ? undefined : { kind: 'basic', ...credentials }) } });
   onTestFinished(async () => {
     await lab[Symbol.asyncDispose]();
     await server[Symbol.asyncDispose]();

@@ -1,25 +1,20 @@
 // Authorization at origins: distribution's token flow (anonymous or with credentials) and Basic.
 //
 // Invariants: a token is asked for once per (URL, repository, authority) at a time, used only for those, and never after it expired;
-// credentials go only to the origin and to realms that belong to it; nothing that was got by one authority answers for another. Non-goal: where credentials come from.
+// credentials go only to the origin and to realms that belong to it; nothing that was got by one authority answers for another. Where the
+// agent's own credentials cannot be had, it asks as anybody would, and says why only if that was not enough.
+// Non-goal: where credentials come from (credentials/).
 
 import { createHash } from 'node:crypto';
-import type { Authority, Repository, Right } from '../content/ports.ts';
+import type { Authority, Right } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
 import { parseChallenges, type Challenge } from './challenge.ts';
+import type { CredentialSource, FoundSecret, Secret } from './credentials/secret.ts';
 import { ExpiringMap } from './expiring-map.ts';
 import { field } from './failures.ts';
 import type { OriginEntry } from './origins.ts';
 import { checkedRealm } from './realm.ts';
 import { SharedCalls } from './shared-calls.ts';
-
-export interface Credentials {
-  readonly username: string;
-  readonly password: string;
-}
-
-/** The credentials for a repository, if this agent has any. */
-export type CredentialSource = (repository: Repository) => Credentials | undefined;
 
 /** A repository at one URL of its origin, and whose right is used there. */
 export interface Realm {
@@ -35,10 +30,22 @@ export interface Authorization {
   /** From here on a new token is asked for before the request. */
   readonly staleAtMs: number;
   readonly anonymous: boolean;
+  /** Why the agent's own credentials are not in it. */
+  readonly withheld: AgentError | undefined;
 }
 
-/** GETs a token; returns the text of a 200. @throws AgentError for every other answer */
-export type TokenRequest = (realm: Realm, url: URL, headers: Readonly<Record<string, string>>, signal: AbortSignal) => Promise<string>;
+/** Told whenever the agent's own credentials were looked for. */
+export type CredentialsLooked = (realm: Realm, found: FoundSecret) => void;
+
+/** What is asked of a token server: a GET, or a POST where there is a form. */
+export interface TokenQuestion {
+  readonly url: URL;
+  readonly authorization: string | undefined;
+  readonly form: URLSearchParams | undefined;
+}
+
+/** Asks for a token; returns the text of a 200. @throws AgentError for every other answer */
+export type TokenRequest = (realm: Realm, question: TokenQuestion, signal: AbortSignal) => Promise<string>;
 
 /** What is known of a repository: how it challenges, and what answers that at present. */
 interface Known {
@@ -53,6 +60,10 @@ const KNOWN_MS = 60 * 60_000;
 /** distribution's token specification: without `expires_in` a token lives 60 s. */
 const DEFAULT_EXPIRY_S = 60;
 const MAX_MARGIN_MS = 10_000;
+/** The agent's own password is looked up again after this, in case that it was changed or taken away. */
+const PASSWORD_MS = 60_000;
+/** After this credentials that could not be had are looked for again. */
+const WITHHELD_MS = 15_000;
 const CLIENT_ID = 'flotilla';
 
 export class Authorizations {
@@ -60,11 +71,13 @@ export class Authorizations {
   readonly #calls = new SharedCalls<Authorization>();
   readonly #request: TokenRequest;
   readonly #credentials: CredentialSource;
+  readonly #looked: CredentialsLooked;
   readonly #nowMs: () => number;
 
-  constructor(request: TokenRequest, credentials: CredentialSource, nowMs: () => number) {
+  constructor(request: TokenRequest, credentials: CredentialSource, looked: CredentialsLooked, nowMs: () => number) {
     this.#request = request;
     this.#credentials = credentials;
+    this.#looked = looked;
     this.#nowMs = nowMs;
     this.#known = new ExpiringMap(MAX_REPOSITORIES, nowMs);
   }
@@ -94,6 +107,7 @@ export class Authorizations {
 
   /** Forgets what was refused in spite of being fresh. */
   refused(realm: Realm, used: Authorization): void {
+    if (realm.authority.kind === 'agent' && !used.anonymous) this.#credentials.refused(realm);
     if (this.#known.get(keyOf(realm))?.authorization === used) this.#known.delete(keyOf(realm));
   }
 
@@ -106,43 +120,76 @@ export class Authorizations {
 
   #renew(realm: Realm, challenge: Challenge, signal: AbortSignal): Promise<Authorization> {
     return this.#calls.run(keyOf(realm), signal, async (shared) => {
-      const own = this.#secretOf(realm);
-      const authorization = challenge.scheme === 'basic' ? basic(realm, own) : await this.#bearer(realm, challenge, own, shared);
-      this.#known.set(keyOf(realm), { challenge, authorization }, KNOWN_MS);
-      return authorization;
+      const { secret, failure } = await this.#secretOf(realm, shared);
+      const authorization = await this.#authorized(realm, challenge, secret, shared).catch((error: unknown) => {
+        if (!(error instanceof AgentError) || error.code !== 'ORIGIN_UNAUTHORIZED') throw error;
+        if (secret !== undefined && realm.authority.kind === 'agent') this.#credentials.refused(realm);
+        throw failure ?? error;
+      });
+      const staleAtMs = Math.min(authorization.staleAtMs, failure === undefined ? Infinity : this.#nowMs() + WITHHELD_MS);
+      const known = { ...authorization, staleAtMs, withheld: failure };
+      this.#known.set(keyOf(realm), { challenge, authorization: known }, KNOWN_MS);
+      return known;
     });
   }
 
-  /** The Authorization that the authority itself has; undefined: none. */
-  #secretOf({ entry, repository, authority }: Realm): string | undefined {
-    if (authority.kind === 'anonymous') return undefined;
-    if (authority.kind === 'caller') return authority.authorization;
-    const credentials = this.#credentials({ origin: entry.name, repository });
-    return credentials === undefined ? undefined : basicHeader(credentials);
+  /** What the authority itself has. */
+  async #secretOf(realm: Realm, signal: AbortSignal): Promise<Pick<FoundSecret, 'failure'> & { secret: Secret | CallersHeader | undefined }> {
+    const { authority } = realm;
+    if (authority.kind === 'anonymous') return { secret: undefined, failure: undefined };
+    if (authority.kind === 'caller') return { secret: { kind: 'header', header: authority.authorization }, failure: undefined };
+    const found = await this.#credentials.find(realm, signal);
+    this.#looked(realm, found);
+    const { secret, failure } = found;
+    return { secret, failure: secret === undefined ? failure : undefined };
   }
 
-  async #bearer(realm: Realm, challenge: Challenge, own: string | undefined, signal: AbortSignal): Promise<Authorization> {
-    // A caller that brings a token has asked for it elsewhere; its end is not known here.
-    if (own !== undefined && isBearer(own)) return { header: own, staleAtMs: this.#nowMs() + DEFAULT_EXPIRY_S * 1000, anonymous: false };
-    const url = checkedRealm(challenge.params.get('realm') ?? '', realm.base, realm.entry, own === undefined);
+  #authorized(realm: Realm, challenge: Challenge, secret: Secret | CallersHeader | undefined, signal: AbortSignal): Promise<Fresh> {
+    // A token that came from elsewhere is for the registry itself; its end is not known here.
+    if (secret?.kind === 'bearer') return Promise.resolve(this.#fixed(`Bearer ${secret.token}`));
+    if (secret?.kind === 'header' && /^bearer /i.test(secret.header)) return Promise.resolve(this.#fixed(secret.header));
+    if (challenge.scheme === 'bearer') return this.#bearer(realm, challenge, secret, signal);
+    if (secret === undefined) return Promise.reject(unauthorized(realm, 'asks for a user name and password'));
+    if (secret.kind === 'identity') return Promise.reject(unauthorized(realm, 'asks for a password where there is a refresh token only'));
+    if (secret.kind === 'basic') return Promise.resolve(this.#fixed(basicHeader(secret)));
+    return Promise.resolve({ header: secret.header, staleAtMs: Infinity, anonymous: false });
+  }
+
+  #fixed(header: string): Fresh {
+    return { header, staleAtMs: this.#nowMs() + PASSWORD_MS, anonymous: false };
+  }
+
+  async #bearer(realm: Realm, challenge: Challenge, secret: Exclude<Secret | CallersHeader, { kind: 'bearer' }> | undefined, signal: AbortSignal): Promise<Fresh> {
+    const url = checkedRealm(challenge.params.get('realm') ?? '', realm.base, realm.entry, secret === undefined);
     const service = challenge.params.get('service');
-    if (service !== undefined) url.searchParams.set('service', service);
-    url.searchParams.set('scope', `repository:${realm.repository}:pull`);
-    if (own !== undefined) url.searchParams.set('client_id', CLIENT_ID);
+    const asked = { ...(service !== undefined && { service }), scope: `repository:${realm.repository}:pull`, ...(secret !== undefined && { client_id: CLIENT_ID }) };
+    let form: URLSearchParams | undefined;
+    if (secret?.kind === 'identity') form = new URLSearchParams({ grant_type: 'refresh_token', ...asked, refresh_token: secret.token });
+    else for (const [name, value] of Object.entries(asked)) url.searchParams.set(name, value);
+    const authorization = secret?.kind === 'basic' ? basicHeader(secret) : secret?.kind === 'header' ? secret.header : undefined;
     // Counted from before the request: the token is never older than we think.
     const askedAtMs = this.#nowMs();
-    const text = await this.#request(realm, url, own === undefined ? {} : { authorization: own }, signal);
-    const { token, lifetimeMs } = readToken(text, realm);
-    return { header: `Bearer ${token}`, staleAtMs: askedAtMs + lifetimeMs - Math.min(MAX_MARGIN_MS, lifetimeMs / 10), anonymous: own === undefined };
+    const { token, lifetimeMs } = readToken(await this.#request(realm, { url, authorization, form }, signal), realm);
+    return { header: `Bearer ${token}`, staleAtMs: askedAtMs + lifetimeMs - Math.min(MAX_MARGIN_MS, lifetimeMs / 10), anonymous: secret === undefined };
   }
 }
+
+/** The Authorization of a local caller, as it came. */
+interface CallersHeader {
+  readonly kind: 'header';
+  readonly header: string;
+}
+
+type Fresh = Omit<Authorization, 'withheld'>;
 
 function readToken(text: string, realm: Realm): { token: string; lifetimeMs: number } {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
   } catch (error) {
-    throw authFailed(realm, 'the token server sent no JSON', error);
+    // Its message quotes the answer, which may hold a token.
+    if (!(error instanceof SyntaxError)) throw error;
+    throw authFailed(realm, 'the token server sent no JSON');
   }
   const token = [field(parsed, 'token'), field(parsed, 'access_token')].find((each) => typeof each === 'string' && each !== '');
   // Visible ASCII only: anything else would not be one header.
@@ -151,16 +198,7 @@ function readToken(text: string, realm: Realm): { token: string; lifetimeMs: num
   return { token, lifetimeMs: 1000 * (typeof seconds === 'number' && seconds > 0 ? seconds : DEFAULT_EXPIRY_S) };
 }
 
-function basic(realm: Realm, own: string | undefined): Authorization {
-  if (own === undefined) throw unauthorized(realm, 'asks for a user name and password');
-  return { header: own, staleAtMs: Infinity, anonymous: false };
-}
-
-function isBearer(header: string): boolean {
-  return /^bearer /i.test(header);
-}
-
-function basicHeader({ username, password }: Credentials): string {
+function basicHeader({ username, password }: { username: string; password: string }): string {
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }
 

@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { PemConverter, SubjectAlternativeNameExtension, X509CertificateGenerator } from '@peculiar/x509';
 import { afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { ScriptedServer, reply, replyBlob } from './scripted-server.ts';
-import { AGENT, LAB, LAB_BLOB, bytesOf, sha256, testOrigin, type TestOrigin } from './test-origin.ts';
+import { AGENT, LAB, LAB_BLOB, bytesOf, sha256, testOrigin, type TestOrigin, alwaysCredentials } from './test-origin.ts';
 
 const BLOB = Buffer.from('the bytes of the blob');
 const digest = sha256(BLOB);
@@ -97,7 +97,7 @@ describe('redirects', () => {
       if (headers.authorization === undefined) return reply(response, 401, '', { 'www-authenticate': 'Basic realm="x"' });
       return reply(response, 302, '', { location: `${storage.url}/` });
     });
-    const lab = origin([server.url], { deps: { credentials: () => ({ username: 'ann', password: 'secret' }) } });
+    const lab = origin([server.url], { deps: { credentials: alwaysCredentials({ kind: 'basic', username: 'ann', password: 'secret' }) } });
     await read(lab);
     expect(server.asked.at(-1)).toMatchObject({ path: '/back', headers: expect.not.objectContaining({ authorization: expect.anything() }) });
   });
@@ -165,7 +165,7 @@ describe('trying again', () => {
     const lab = origin([`http://127.0.0.1:${await deadPort()}`]);
     await expect(read(lab)).rejects.toMatchObject({ code: 'ORIGIN_UNREACHABLE', detail: { origin: 'lab', systemCode: 'ECONNREFUSED' } });
     expect(lab.counts.requests).toEqual(['blob ORIGIN_UNREACHABLE', 'blob ORIGIN_UNREACHABLE', 'blob ORIGIN_UNREACHABLE']);
-    expect(lab.client.status()[0]).toMatchObject({ name: 'lab', lastError: { code: 'ORIGIN_UNREACHABLE' } });
+    expect(lab.client.status()[0]).toMatchObject({ name: 'lab', faults: [{ code: 'ORIGIN_UNREACHABLE' }] });
   });
 
   test('no such host: asked once', async () => {
@@ -217,7 +217,7 @@ describe('429', () => {
     await expect(read(lab)).rejects.toMatchObject({ code: 'ORIGIN_THROTTLED', retryAfterMs: 5000 });
     lab.clock.nowMs += 2000;
     await expect(lab.client.resolve(LAB, 'v1', [], AGENT, lab.signal)).rejects.toMatchObject({ code: 'ORIGIN_THROTTLED', retryAfterMs: 3000 });
-    expect(lab.client.status()[0]).toMatchObject({ throttledUntilMs: 1_005_000, lastError: { code: 'ORIGIN_THROTTLED' } });
+    expect(lab.client.status()[0]).toMatchObject({ throttledUntilMs: 1_005_000, faults: [{ code: 'ORIGIN_THROTTLED' }] });
     expect(server.lines).toHaveLength(1);
     lab.clock.nowMs += 3000;
     expect(await read(lab)).toBe(BLOB.toString());
@@ -353,9 +353,9 @@ describe('proxy', () => {
     expect(seen).toHaveLength(1);
   });
 
-  test('https goes through a tunnel; one that is refused makes the origin unreachable', async () => {
+  test('https goes through a tunnel; one that is refused has its own code', async () => {
     const { url, seen } = await proxy();
-    await expect(read(origin(['https://refused.invalid'], { config: { proxy: { https: url } } }))).rejects.toMatchObject({ code: 'ORIGIN_UNREACHABLE' });
+    await expect(read(origin(['https://refused.invalid'], { config: { proxy: { https: url } } }))).rejects.toMatchObject({ code: 'ORIGIN_PROXY' });
     expect(seen).toEqual(['CONNECT refused.invalid:443']);
   });
 });

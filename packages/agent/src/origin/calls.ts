@@ -8,9 +8,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Authority, Right } from '../content/ports.ts';
 import { AgentError, type ErrorCode } from '../errors.ts';
-import { authorityKey, Authorizations, type Authorization, type CredentialSource, type Realm } from './auth.ts';
+import { authorityKey, Authorizations, type Authorization, type Realm, type TokenQuestion } from './auth.ts';
 import { contentLength, discard, headerOf, readWhole } from './body.ts';
-import type { Answer, Lane } from './connections.ts';
+import type { Answer, Lane, OutgoingRequest } from './connections.ts';
+import type { CredentialSource, FoundSecret } from './credentials/secret.ts';
 import { ExpiringMap } from './expiring-map.ts';
 import { statusError, systemCodeOf, type RequestKind } from './failures.ts';
 import type { OriginLink, OriginLinks } from './links.ts';
@@ -22,6 +23,10 @@ export interface OriginMetrics {
   originBytes(bytes: number): void;
   /** Every request that was sent, redirects and tokens included; `status` is an error code where no answer came. */
   originRequest(kind: RequestKind, status: number | ErrorCode): void;
+  /** A fault of an origin: one that ended a question, or one that another URL made good. */
+  originFault(code: ErrorCode): void;
+  /** Something out of the ordinary that kept a question going. */
+  fallback(kind: 'origin-next-url' | 'origin-without-credentials' | 'origin-size-by-reading'): void;
 }
 
 export interface Question {
@@ -55,6 +60,7 @@ const RETRIED_SYSTEM_CODES: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ECON
 /** Failures of one URL that another URL of the origin may not have. */
 const NEXT_URL_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'ORIGIN_UNREACHABLE', 'ORIGIN_TIMEOUT', 'ORIGIN_TLS', 'ORIGIN_THROTTLED', 'ORIGIN_AUTH_FAILED', 'ORIGIN_STATUS', 'ORIGIN_FORBIDDEN',
+  'ORIGIN_PROXY', 'ORIGIN_CLIENT_CERT',
 ]);
 /** Signed URLs live longer; a minute saves the round trip for the runs of one pull. */
 const REDIRECT_MS = 60_000;
@@ -75,7 +81,7 @@ export class Calls {
     this.#metrics = metrics;
     this.#settings = settings;
     this.#redirects = new ExpiringMap(MAX_REMEMBERED_REDIRECTS, settings.nowMs);
-    this.#authorizations = new Authorizations((...asked) => this.#token(...asked), credentials, settings.nowMs);
+    this.#authorizations = new Authorizations((...asked) => this.#token(...asked), credentials, (...looked) => this.#looked(...looked), settings.nowMs);
   }
 
   /**
@@ -86,6 +92,7 @@ export class Calls {
     let failure: AgentError | undefined;
     for (const base of link.standing.order()) {
       try {
+        if (failure !== undefined) this.#metrics.fallback('origin-next-url');
         const answer = await this.#askUrl(link, base, question, signal);
         link.standing.urlAnswered(base);
         return answer;
@@ -93,10 +100,16 @@ export class Calls {
         if (signal.aborted) throw signal.reason;
         if (!(error instanceof AgentError) || !NEXT_URL_CODES.has(error.code)) throw error;
         link.standing.urlFailed(base);
+        this.noted(link, error);
         failure = error;
       }
     }
     throw failure ?? new AgentError('INTERNAL', `origin ${link.entry.name} has no URL`);
+  }
+
+  /** Notes a fault for status and metrics, once; what the caller asked wrongly is none. */
+  noted(link: OriginLink, error: AgentError): void {
+    if (link.standing.failed(error)) this.#metrics.originFault(error.code);
   }
 
   /** Reads the rest of an answer that is a failure, and says what it means. */
@@ -130,6 +143,10 @@ export class Calls {
       answer = await this.#tried(() => this.#redirected(link, base, question, authorization, signal), signal);
       if (answer.status === 401 && authorization !== undefined) this.#authorizations.refused(realm, authorization);
     }
+    if ((answer.status === 401 || answer.status === 403) && authorization?.withheld !== undefined) {
+      discard(answer);
+      throw authorization.withheld;
+    }
     if (answer.status === 429) throw await this.#throttled(link, base, answer, question.kind, signal);
     if (answer.status === 401 || (answer.status >= 500 && answer.status !== 501)) throw await this.failureOf(link, answer, question.kind, signal);
     return { ...answer, right: this.#authorizations.rightOf(authorization) };
@@ -156,6 +173,14 @@ export class Calls {
     }
   }
 
+  #looked({ entry }: Realm, { from, failure, secret }: FoundSecret): void {
+    const link = this.#links.get(entry.name);
+    link.standing.credentialsFound(from);
+    if (failure === undefined) return;
+    this.noted(link, failure);
+    if (secret === undefined) this.#metrics.fallback('origin-without-credentials');
+  }
+
   /** Goes where the blob was found last time; undefined: it must be asked for again. */
   async #shortcut(link: OriginLink, key: string, question: Question, signal: AbortSignal): Promise<Answer | undefined> {
     const url = this.#redirects.get(key);
@@ -176,7 +201,7 @@ export class Calls {
     const { method, lane, kind } = question;
     const headers = { ...question.headers, ...(authorization === undefined ? {} : { authorization }) };
     try {
-      return await this.#sent(link, kind, { method, url, headers, lane }, signal);
+      return await this.#sent(link, kind, { method, url, headers, lane, asAgent: question.authority.kind === 'agent' }, signal);
     } catch (error) {
       if (redirect && error instanceof AgentError && error.code === 'ORIGIN_FORBIDDEN') {
         throw redirectError(link, `redirects to ${url.host}, which is not allowed`, error);
@@ -185,7 +210,7 @@ export class Calls {
     }
   }
 
-  async #sent(link: OriginLink, kind: RequestKind, request: Parameters<OriginLink['connections']['send']>[0], signal: AbortSignal): Promise<Answer> {
+  async #sent(link: OriginLink, kind: RequestKind, request: OutgoingRequest, signal: AbortSignal): Promise<Answer> {
     link.standing.requested();
     // `identity`: nobody on the way may re-encode a blob.
     const headers = { 'user-agent': this.#settings.userAgent, 'accept-encoding': 'identity', ...request.headers };
@@ -199,10 +224,18 @@ export class Calls {
     }
   }
 
-  async #token(realm: Realm, url: URL, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<string> {
+  async #token(realm: Realm, { url, authorization, form }: TokenQuestion, signal: AbortSignal): Promise<string> {
     const link = this.#links.get(realm.entry.name);
+    const request: OutgoingRequest = {
+      method: form === undefined ? 'GET' : 'POST',
+      url,
+      headers: { ...(authorization !== undefined && { authorization }), ...(form !== undefined && { 'content-type': 'application/x-www-form-urlencoded' }) },
+      ...(form !== undefined && { body: form.toString() }),
+      lane: 'talk',
+      asAgent: realm.authority.kind === 'agent',
+    };
     try {
-      const answer = await this.#tried(() => this.#sent(link, 'token', { method: 'GET', url, headers, lane: 'talk' }, signal), signal);
+      const answer = await this.#tried(() => this.#sent(link, 'token', request, signal), signal);
       if (answer.status === 429) throw await this.#throttled(link, realm.base, answer, 'token', signal);
       if (answer.status !== 200) throw await this.failureOf(link, answer, 'token', signal);
       const body = await readWhole(answer, MAX_TOKEN_BYTES, { origin: realm.entry.name, url }, signal);

@@ -9,15 +9,16 @@ import { digestAlgorithm, isDigest, parseDigest, type Digest } from '@flotilla/s
 import { isRepository, isTag } from '@flotilla/shared/reference';
 import type { Authority, ByteRange, Descriptor, Granted, Origin, OriginBody, Referrers, Repository, Source, TagPage } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
-import type { CredentialSource } from './auth.ts';
+import { NO_CREDENTIALS, type CredentialSource } from './credentials/secret.ts';
 import { contentLength, contentRange, discard, headerOf, originBody, readWhole, type BodyRules } from './body.ts';
 import { Calls, type OriginMetrics, type Question } from './calls.ts';
-import { DEFAULT_CONNECTION_LIMITS, type Answer, type ConnectionLimits, type ProxySettings } from './connections.ts';
+import { DEFAULT_CONNECTION_LIMITS, type Answer, type ConnectionLimits } from './connections.ts';
 import { field } from './failures.ts';
 import { OriginLinks, type OriginLink } from './links.ts';
 import { listReferrers, listTags } from './listings.ts';
 import { isUnlistedHost, resolveImage } from './names.ts';
 import { OriginTable, type OriginSettings } from './origins.ts';
+import type { ProxySettings } from './proxy.ts';
 import type { OriginStatus } from './standing.ts';
 
 export interface OriginConfig {
@@ -88,7 +89,7 @@ class RegistryClient implements OriginClient {
     const { nowMs = () => performance.timeOrigin + performance.now(), random = Math.random, userAgent = 'flotilla' } = deps;
     const limits = { ...DEFAULT_CONNECTION_LIMITS, ...config.limits };
     this.#links = new OriginLinks(this.#table, { limits, proxy: config.proxy ?? {}, ...(deps.lookup === undefined ? {} : { lookup: deps.lookup }) }, nowMs);
-    this.#calls = new Calls(this.#links, deps.metrics, deps.credentials ?? (() => undefined), { userAgent, backoffMs: config.backoffMs ?? 200, random, nowMs });
+    this.#calls = new Calls(this.#links, deps.metrics, deps.credentials ?? NO_CREDENTIALS, { userAgent, backoffMs: config.backoffMs ?? 200, random, nowMs });
   }
 
   resolveImage(path: string, ns: string | undefined): Repository {
@@ -97,7 +98,7 @@ class RegistryClient implements OriginClient {
   }
 
   resolve(repository: Repository, reference: string, accept: readonly string[], authority: Authority, signal: AbortSignal): Promise<Granted<Descriptor>> {
-    return this.#observed(repository, signal, async (link, open) => {
+    return this.#observed(repository, authority, signal, async (link, open) => {
       if (!isTag(reference) && !isDigest(reference)) throw new AgentError('TAG_INVALID', `"${reference.slice(0, 160)}" is neither a tag nor a digest`);
       const question = manifestQuestion('HEAD', repository.repository, reference, accept, authority);
       const head = await this.#calls.ask(link, question, open);
@@ -117,7 +118,7 @@ class RegistryClient implements OriginClient {
   }
 
   stat(repository: Repository, digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<{ size: number }>> {
-    return this.#observed(repository, signal, async (link, open) => {
+    return this.#observed(repository, authority, signal, async (link, open) => {
       const question = blobQuestion('HEAD', repository.repository, digest, authority);
       const head = await this.#calls.ask(link, question, open);
       // 404 too: some registries know no HEAD of blobs and say so this way.
@@ -131,7 +132,7 @@ class RegistryClient implements OriginClient {
 
   read(source: Source, digest: Digest, range: ByteRange | undefined, authority: Authority, signal: AbortSignal): Promise<OriginBody> {
     if (range !== undefined && range.end <= range.start) throw new RangeError(`[${range.start}, ${range.end}) is no range of bytes`);
-    return this.#observed(source, signal, async (link, open) => {
+    return this.#observed(source, authority, signal, async (link, open) => {
       const asked =
         source.kind === 'manifest'
           ? manifestQuestion('GET', source.repository, digest, source.mediaType === undefined ? [] : [source.mediaType], authority)
@@ -141,7 +142,7 @@ class RegistryClient implements OriginClient {
       if (answer.status !== 200 && answer.status !== 206) throw await this.#readFailure(link, answer, question.kind, open);
       try {
         const rules = bodyRules(link, answer, question.kind, range);
-        return originBody(answer, rules, (bytes) => this.#received(link, bytes), (error) => link.standing.failed(error), open);
+        return originBody(answer, rules, (bytes) => this.#received(link, bytes), (error) => this.#calls.noted(link, error), open);
       } catch (error) {
         answer.body.destroy();
         throw error;
@@ -150,11 +151,11 @@ class RegistryClient implements OriginClient {
   }
 
   listTags(repository: Repository, page: { n?: number; last?: string }, authority: Authority, signal: AbortSignal): Promise<Granted<TagPage>> {
-    return this.#observed(repository, signal, (link, open) => listTags(this.#calls, link, repository, page, authority, open));
+    return this.#observed(repository, authority, signal, (link, open) => listTags(this.#calls, link, repository, page, authority, open));
   }
 
   referrers(repository: Repository, digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<Referrers>> {
-    return this.#observed(repository, signal, (link, open) => listReferrers(this.#calls, link, repository, digest, authority, open));
+    return this.#observed(repository, authority, signal, (link, open) => listReferrers(this.#calls, link, repository, digest, authority, open));
   }
 
   status(): OriginStatus[] {
@@ -167,7 +168,7 @@ class RegistryClient implements OriginClient {
   }
 
   /** Runs one call against its origin: aborted by `close`, its failure noted for the status. */
-  async #observed<T>(repository: Repository, signal: AbortSignal, run: (link: OriginLink, signal: AbortSignal) => Promise<T>): Promise<T> {
+  async #observed<T>(repository: Repository, authority: Authority, signal: AbortSignal, run: (link: OriginLink, signal: AbortSignal) => Promise<T>): Promise<T> {
     const open = AbortSignal.any([signal, this.#closing.signal]);
     open.throwIfAborted();
     if (!isRepository(repository.repository)) throw new AgentError('NAME_INVALID', `"${repository.repository.slice(0, 160)}" is not a repository name`);
@@ -175,8 +176,11 @@ class RegistryClient implements OriginClient {
     try {
       return await run(link, open);
     } catch (error) {
-      if (error instanceof AgentError) link.standing.failed(error);
-      throw error;
+      if (!(error instanceof AgentError)) throw error;
+      this.#calls.noted(link, error);
+      // The certificate is the agent's; whoever has none is not let in, which is an answer.
+      if (error.code !== 'ORIGIN_CLIENT_CERT' || authority.kind === 'agent') throw error;
+      throw new AgentError('ORIGIN_UNAUTHORIZED', `${link.entry.name} asks for a client certificate`, { cause: error, detail: { ...error.detail, status: 401 } });
     }
   }
 

@@ -1,18 +1,20 @@
 // The connections to one origin, its token servers and the hosts that it redirects to: two small pools of kept-alive HTTP/1.1
 // connections per host, so that a question (HEAD, manifest, token) never waits behind a blob that a slow reader holds open.
 //
-// Non-goals: retries, redirects, tokens (calls.ts). HTTP/2 is left out: one connection with one window is slower for blobs.
+// Invariants: a client certificate is shown only to the origin's own hosts and to token servers that the settings name, and only in the
+// agent's own name; whoever acts for others has connections of their own. Non-goals: retries, redirects, tokens (calls.ts). HTTP/2 is left
+// out: one connection with one window is slower for blobs.
 
-import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { lookup as systemLookup } from 'node:dns';
-import type { LookupFunction } from 'node:net';
-import { createSecureContext, getCACertificates } from 'node:tls';
-import { Agent, EnvHttpProxyAgent, buildConnector, type Dispatcher } from 'undici';
+import { isIP, type LookupFunction } from 'node:net';
+import { Agent, Pool, ProxyAgent, buildConnector, type Dispatcher } from 'undici';
 import { AgentError } from '../errors.ts';
 import { checkLiteral, guardedLookup } from './addresses.ts';
+import { ExpiringMap } from './expiring-map.ts';
 import { connectionError } from './failures.ts';
-import type { OriginEntry, OriginTls } from './origins.ts';
+import type { OriginEntry } from './origins.ts';
+import { ProxyRules, type ProxySettings } from './proxy.ts';
+import { tlsFaces, type TlsFaces } from './tls.ts';
 
 export interface ConnectionLimits {
   /** Connections per host, for blobs. @default 8 */
@@ -38,21 +40,17 @@ export const DEFAULT_CONNECTION_LIMITS: ConnectionLimits = {
   keepAliveMs: 30_000,
 };
 
-/** As HTTP_PROXY, HTTPS_PROXY and NO_PROXY are. Through a proxy the proxy looks names up, so it decides about their addresses. */
-export interface ProxySettings {
-  readonly http?: string;
-  readonly https?: string;
-  readonly no?: string;
-}
-
 /** Which pool a request goes by. */
 export type Lane = 'talk' | 'blob';
 
 export interface OutgoingRequest {
-  readonly method: 'GET' | 'HEAD';
+  readonly method: 'GET' | 'HEAD' | 'POST';
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
   readonly lane: Lane;
+  /** In the agent's own name: the client certificate may be shown. */
+  readonly asAgent: boolean;
 }
 
 /** An answer. Its body must be read or destroyed. */
@@ -66,31 +64,46 @@ export interface Answer {
 /** The first address family that answers wins; slow links need more than Node's 250 ms per attempt. */
 const ADDRESS_ATTEMPT_MS = 1_500;
 const MAX_HEADER_BYTES = 64 * 1024;
+/** A name that a proxy will look up is looked up here first, no more often than this. */
+const NAME_CHECK_MS = 30_000;
+const MAX_NAMES_CHECKED = 256;
 
 export class Connections {
   readonly #entry: OriginEntry;
-  readonly #lanes: Readonly<Record<Lane, Dispatcher>>;
+  readonly #limits: ConnectionLimits;
+  readonly #tls: TlsFaces;
+  readonly #proxies: ProxyRules;
+  readonly #lookup: LookupFunction;
+  /** By lane, face and proxy; made when first used. */
+  readonly #lanes = new Map<string, Dispatcher>();
+  readonly #certifiedHosts: ReadonlySet<string>;
+  readonly #checkedNames: ExpiringMap<true>;
 
-  /** @throws AgentError CONFIG_INVALID where a file of the TLS settings cannot be read */
-  constructor(entry: OriginEntry, limits: ConnectionLimits, proxy: ProxySettings, lookup: LookupFunction = systemLookup) {
+  /** @throws AgentError CONFIG_INVALID where a file of the TLS settings cannot be used */
+  constructor(entry: OriginEntry, limits: ConnectionLimits, proxy: ProxySettings, nowMs: () => number, lookup: LookupFunction = systemLookup) {
     this.#entry = entry;
-    const tls = tlsOptions(entry.name, entry.tls);
-    this.#lanes = {
-      talk: dispatcher(entry, limits, limits.talkConnections, tls, proxy, lookup),
-      blob: dispatcher(entry, limits, limits.blobConnections, tls, proxy, lookup),
-    };
+    this.#limits = limits;
+    this.#tls = tlsFaces(entry.name, entry.tls);
+    this.#proxies = new ProxyRules(proxy);
+    this.#lookup = guardedLookup(lookup, entry.privateAllowed);
+    this.#certifiedHosts = new Set([...entry.urls.map((url) => url.host), ...entry.realms]);
+    this.#checkedNames = new ExpiringMap(MAX_NAMES_CHECKED, nowMs);
   }
 
   /** Sends one request and waits for the head of its answer. @throws AgentError, or the signal's reason */
-  async send({ method, url, headers, lane }: OutgoingRequest, signal: AbortSignal): Promise<Answer> {
+  async send({ method, url, headers, body, lane, asAgent }: OutgoingRequest, signal: AbortSignal): Promise<Answer> {
     signal.throwIfAborted();
     checkLiteral(url.hostname, this.#entry.privateAllowed);
+    const proxy = this.#proxies.proxyFor(url);
+    const place = { origin: this.#entry.name, url, ...(proxy !== undefined && { proxy: proxy.host }) };
     try {
-      const answer = await this.#lanes[lane].request({
+      if (proxy !== undefined) await this.#checkName(url.hostname);
+      const answer = await this.#lane(lane, asAgent && this.#shownCertificate(url), proxy).request({
         origin: url.origin,
         path: `${url.pathname}${url.search}`,
         method,
         headers,
+        ...(body !== undefined && { body }),
         signal,
         // undici would close the connection after each HEAD.
         reset: false,
@@ -100,97 +113,82 @@ export class Connections {
       return { url, status: answer.statusCode, headers: answer.headers, body: answer.body };
     } catch (error) {
       if (signal.aborted) throw signal.reason;
-      throw connectionError(error, { origin: this.#entry.name, url }, false);
+      throw connectionError(error, place, false);
     }
   }
 
   /** Ends idle connections at once and the others when their bodies have been read. */
   async release(): Promise<void> {
-    await Promise.all(Object.values(this.#lanes).map((lane) => lane.close()));
+    await Promise.all(this.#lanes.values().map((lane) => lane.close()));
   }
 
   /** Cuts all connections. */
   async close(): Promise<void> {
-    await Promise.all(Object.values(this.#lanes).map((lane) => lane.destroy()));
+    await Promise.all(this.#lanes.values().map((lane) => lane.destroy()));
   }
-}
 
-function dispatcher(
-  entry: OriginEntry,
-  limits: ConnectionLimits,
-  connections: number,
-  tls: buildConnector.BuildOptions,
-  proxy: ProxySettings,
-  lookup: LookupFunction,
-): Dispatcher {
-  const common = {
-    connections,
-    allowH2: false,
-    headersTimeout: limits.headersTimeoutMs,
-    bodyTimeout: limits.stallTimeoutMs,
-    connectTimeout: limits.connectTimeoutMs,
-    keepAliveTimeout: limits.keepAliveMs,
-    keepAliveMaxTimeout: limits.keepAliveMs,
-    maxHeaderSize: MAX_HEADER_BYTES,
-  };
-  const connector = buildConnector({
-    ...tls,
-    allowH2: false,
-    timeout: limits.connectTimeoutMs,
-    autoSelectFamily: true,
-    autoSelectFamilyAttemptTimeout: ADDRESS_ATTEMPT_MS,
-    lookup: guardedLookup(lookup, entry.privateAllowed),
-  });
-  // A socket does not look an address up, so that one in the URL is checked here as well.
-  const connect: buildConnector.connector = (options, callback) => {
-    try {
-      checkLiteral(options.hostname, entry.privateAllowed);
-    } catch (error) {
-      callback(error instanceof Error ? error : new Error(String(error)), null);
-      return;
-    }
-    connector(options, callback);
-  };
-  if (proxy.http === undefined && proxy.https === undefined) return new Agent({ ...common, connect });
-  return new EnvHttpProxyAgent({
-    ...common,
-    connect,
-    requestTls: { ...tls, allowH2: false },
-    // Given even when empty: otherwise the environment would decide behind the configuration's back.
-    httpProxy: proxy.http ?? '',
-    httpsProxy: proxy.https ?? '',
-    noProxy: proxy.no ?? '',
-  });
-}
+  #shownCertificate(url: URL): boolean {
+    return this.#tls.certified !== undefined && url.protocol === 'https:' && (this.#certifiedHosts.has(url.host) || this.#certifiedHosts.has(url.hostname));
+  }
 
-function tlsOptions(origin: string, tls: OriginTls): buildConnector.BuildOptions {
-  const read = (path: string): Buffer => {
-    try {
-      return readFileSync(path);
-    } catch (error) {
-      throw new AgentError('CONFIG_INVALID', `the TLS file ${path} of origin "${origin}" cannot be read`, { cause: error });
-    }
-  };
-  if (tls.insecure !== true && tls.caFile === undefined && tls.certFile === undefined && tls.keyFile === undefined) return {};
-  try {
-    return {
-      // One context for all connections: building it parses every trusted certificate.
-      secureContext: createSecureContext({
-        ...(tls.caFile === undefined ? {} : { ca: [...getCACertificates('default'), ...certificates(read(tls.caFile).toString('utf8'))] }),
-        ...(tls.certFile === undefined ? {} : { cert: read(tls.certFile) }),
-        ...(tls.keyFile === undefined ? {} : { key: read(tls.keyFile) }),
-      }),
-      rejectUnauthorized: tls.insecure !== true,
+  #lane(lane: Lane, certified: boolean, proxy: URL | undefined): Dispatcher {
+    const key = `${lane} ${certified ? 'certified' : 'plain'} ${proxy?.href ?? ''}`;
+    const known = this.#lanes.get(key);
+    if (known !== undefined) return known;
+    const made = this.#dispatcher(lane, certified, proxy);
+    this.#lanes.set(key, made);
+    return made;
+  }
+
+  #dispatcher(lane: Lane, certified: boolean, proxy: URL | undefined): Dispatcher {
+    const limits = this.#limits;
+    const common = {
+      connections: lane === 'blob' ? limits.blobConnections : limits.talkConnections,
+      allowH2: false,
+      headersTimeout: limits.headersTimeoutMs,
+      bodyTimeout: limits.stallTimeoutMs,
+      connectTimeout: limits.connectTimeoutMs,
+      keepAliveTimeout: limits.keepAliveMs,
+      keepAliveMaxTimeout: limits.keepAliveMs,
+      maxHeaderSize: MAX_HEADER_BYTES,
     };
-  } catch (error) {
-    if (error instanceof AgentError) throw error;
-    throw new AgentError('CONFIG_INVALID', `the TLS files of origin "${origin}" are no PEM certificates and keys`, { cause: error });
+    const tls = { ...(certified ? this.#tls.certified : this.#tls.plain), allowH2: false, timeout: limits.connectTimeoutMs };
+    if (proxy !== undefined) {
+      return new ProxyAgent({
+        ...common,
+        uri: proxy.href,
+        // Plain requests are the proxy's to forward; many refuse tunnels to other ports than 443.
+        proxyTunnel: false,
+        requestTls: tls,
+        // undici gives the pools to the proxy itself no limits of their own.
+        clientFactory: (origin, options) => new Pool(origin, Object.assign({}, common, options)),
+        factory: (origin, options) => new Pool(origin, Object.assign({}, common, options)),
+      });
+    }
+    const connector = buildConnector({ ...tls, autoSelectFamily: true, autoSelectFamilyAttemptTimeout: ADDRESS_ATTEMPT_MS, lookup: this.#lookup });
+    // A socket does not look an address up, so that one in the URL is checked here as well.
+    const connect: buildConnector.connector = (options, callback) => {
+      try {
+        checkLiteral(options.hostname, this.#entry.privateAllowed);
+      } catch (error) {
+        callback(error instanceof Error ? error : new Error(String(error)), null);
+        return;
+      }
+      connector(options, callback);
+    };
+    return new Agent({ ...common, connect });
   }
-}
 
-/** The certificates of a PEM file. TLS itself would skip what it cannot read, and fail at every connection. @throws Error */
-function certificates(pem: string): string[] {
-  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
-  if (blocks.length === 0) throw new Error('no certificate');
-  return blocks.map((block) => new X509Certificate(block).toString());
+  /**
+   * A proxy looks names up itself, out of sight; a name that this host finds at forbidden addresses alone is refused all the same. One that
+   * is not found here may be known to the proxy.
+   */
+  async #checkName(hostname: string): Promise<void> {
+    if (this.#entry.privateAllowed || isIP(hostname.replace(/^\[(.*)\]$/, '$1')) !== 0 || this.#checkedNames.get(hostname) !== undefined) return;
+    const { promise, resolve } = Promise.withResolvers<Error | null>();
+    this.#lookup(hostname, { all: true }, resolve);
+    const error = await promise;
+    if (error instanceof AgentError) throw error;
+    this.#checkedNames.set(hostname, true, NAME_CHECK_MS);
+  }
 }

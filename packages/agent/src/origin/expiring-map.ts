@@ -33,4 +33,8 @@ export class ExpiringMap<V> {
   delete(key: string): void {
     this.#entries.delete(key);
   }
+
+  deleteWhere(gone: (key: string, value: V) => boolean): void {
+    for (const [key, { value }] of this.#entries) if (gone(key, value)) this.#entries.delete(key);
+  }
 }

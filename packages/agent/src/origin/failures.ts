@@ -9,6 +9,8 @@ export type RequestKind = 'manifest' | 'blob' | 'list' | 'token';
 export interface Place {
   readonly origin: string;
   readonly url: URL;
+  /** The proxy by which it was asked. */
+  readonly proxy?: string;
 }
 
 const UNKNOWN = { manifest: 'MANIFEST_UNKNOWN', blob: 'BLOB_UNKNOWN', list: 'REPOSITORY_UNKNOWN' } as const;
@@ -41,6 +43,11 @@ const BY_CODE: Readonly<Record<string, ErrorCode>> = {
 /** Codes of X.509 verification and of OpenSSL. */
 const TLS_CODE = /^(ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|CRL_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED)/;
 
+/** What the other side of a TLS connection says of our certificate. */
+const CERTIFICATE_ALERT = /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_REVOKED|CERTIFICATE_EXPIRED|CERTIFICATE_UNKNOWN|UNKNOWN_CA)/;
+/** nginx says the same in a page. */
+const CERTIFICATE_PAGE = /required SSL certificate|SSL certificate error/i;
+
 /** A failure before an answer was there (`body` false) or while its bytes came (`body` true). */
 export function connectionError(error: unknown, place: Place, body: boolean): AgentError {
   const known = causes(error).find((cause) => cause instanceof AgentError);
@@ -49,10 +56,12 @@ export function connectionError(error: unknown, place: Place, body: boolean): Ag
   let code = agentCode(systemCode) ?? 'INTERNAL';
   // A connection that breaks in the middle of a body is the origin sending fewer bytes than it said.
   if (body && code === 'ORIGIN_UNREACHABLE') code = 'ORIGIN_LENGTH';
+  // Before an answer this is where a connection fails: the tunnel, or the proxy itself.
+  if (!body && place.proxy !== undefined && (code === 'ORIGIN_UNREACHABLE' || systemCode === 'UND_ERR_CONNECT_TIMEOUT' || systemCode === 'UND_ERR_PRX_TLS')) code = 'ORIGIN_PROXY';
   const said = error instanceof Error ? error.message : String(error);
-  return new AgentError(code, `${place.origin} (${place.url.host}): ${said}`, {
+  return new AgentError(code, `${place.origin} (${place.url.host}${place.proxy === undefined ? '' : ` by ${place.proxy}`}): ${said}`, {
     cause: error,
-    detail: { origin: place.origin, host: place.url.host, ...(systemCode === undefined ? {} : { systemCode }) },
+    detail: { origin: place.origin, host: place.url.host, ...(place.proxy !== undefined && { proxy: place.proxy }), ...(systemCode === undefined ? {} : { systemCode }) },
   });
 }
 
@@ -67,7 +76,8 @@ export function statusError(status: number, body: string, kind: RequestKind, pla
   const said = originError(body);
   const detail = { origin: place.origin, host: place.url.host, status, ...said };
   const message = `${place.origin} answered ${status}${said.originCode === undefined ? '' : ` ${said.originCode}`} for ${place.url.pathname}`;
-  return new AgentError(statusCode(status, kind), message, { detail, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) });
+  const code = status === 400 && CERTIFICATE_PAGE.test(body) ? 'ORIGIN_CLIENT_CERT' : statusCode(status, kind);
+  return new AgentError(code, message, { detail, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) });
 }
 
 function statusCode(status: number, kind: RequestKind): ErrorCode {
@@ -111,6 +121,7 @@ export function field(value: unknown, name: string): unknown {
 
 function agentCode(code: string | undefined): ErrorCode | undefined {
   if (code === undefined) return undefined;
+  if (CERTIFICATE_ALERT.test(code)) return 'ORIGIN_CLIENT_CERT';
   if (TLS_CODE.test(code)) return 'ORIGIN_TLS';
   if (code.startsWith('HPE_')) return 'ORIGIN_STATUS';
   return Object.hasOwn(BY_CODE, code) ? BY_CODE[code] : undefined;

@@ -2,8 +2,9 @@
 // the least recently used link is released, its open bodies are finished.
 
 import type { LookupFunction } from 'node:net';
-import { Connections, type ConnectionLimits, type ProxySettings } from './connections.ts';
+import { Connections, type ConnectionLimits } from './connections.ts';
 import type { OriginEntry, OriginTable } from './origins.ts';
+import type { ProxySettings } from './proxy.ts';
 import { OriginStanding } from './standing.ts';
 
 export interface OriginLink {
@@ -59,7 +60,7 @@ export class OriginLinks {
   #open(name: string): OriginLink {
     const entry = this.#table.entry(name);
     const { limits, proxy, lookup } = this.#settings;
-    const link = { entry, connections: new Connections(entry, limits, proxy, lookup), standing: new OriginStanding(entry, this.#nowMs) };
+    const link = { entry, connections: new Connections(entry, limits, proxy, this.#nowMs, lookup), standing: new OriginStanding(entry, this.#nowMs) };
     this.#links.set(name, link);
     const unlisted = [...this.#links.keys()].filter((each) => !this.#table.has(each));
     const [oldest] = unlisted;

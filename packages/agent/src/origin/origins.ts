@@ -3,6 +3,7 @@
 // Invariant: only origins that the operator configured may lie at private addresses; the rest must be public.
 
 import { AgentError } from '../errors.ts';
+import type { OriginCredentials } from './credentials/credentials.ts';
 import { isOriginName, isUnlistedHost, type OriginNames } from './names.ts';
 
 /** TLS of one origin; files are PEM. */
@@ -18,11 +19,13 @@ export interface OriginTls {
 /** An origin as configured. */
 export interface OriginSettings {
   readonly name: string;
-  /** `scheme://host[:port]`, tried in order. */
-  readonly urls: readonly string[];
+  /** `scheme://host[:port]`, tried in order. @default those built in, or https:// and the name where that is a DNS host */
+  readonly urls?: readonly string[];
   /** Hosts (`host` or `host:port`) whose token servers belong to this origin although they lie at another site. */
   readonly realms?: readonly string[];
   readonly tls?: OriginTls;
+  /** Instead of those that files and programs have. */
+  readonly credentials?: OriginCredentials;
 }
 
 /** An origin, checked. */
@@ -32,6 +35,7 @@ export interface OriginEntry {
   readonly urls: readonly [URL, ...URL[]];
   readonly realms: readonly string[];
   readonly tls: OriginTls;
+  readonly credentials: OriginCredentials | undefined;
   /** Whether it may lie at private addresses. */
   readonly privateAllowed: boolean;
 }
@@ -77,7 +81,7 @@ export class OriginTable implements OriginNames {
     const entry = this.#entries.get(name);
     if (entry !== undefined) return entry;
     if (!isUnlistedHost(name)) throw new AgentError('NAME_UNKNOWN', `no origin is called "${name.slice(0, 160)}"`, { detail: { origin: name } });
-    return { name, urls: [new URL(`https://${name}`)], realms: [], tls: {}, privateAllowed: false };
+    return { name, urls: [new URL(`https://${name}`)], realms: [], tls: {}, credentials: undefined, privateAllowed: false };
   }
 
   #add(entry: OriginEntry): void {
@@ -93,9 +97,13 @@ export class OriginTable implements OriginNames {
 function checkedEntry(settings: OriginSettings, configured: boolean): OriginEntry {
   const { name } = settings;
   if (!isOriginName(name)) throw invalid(`origin name "${name}" is not lower-case letters and digits joined by . _ -`);
-  const [first, ...rest] = settings.urls.map((text) => originUrl(name, text));
+  const builtIn = BUILT_IN.find((each) => each.name === name);
+  const texts = settings.urls ?? builtIn?.urls ?? (isUnlistedHost(name) ? [`https://${name}`] : []);
+  const [first, ...rest] = texts.map((text) => originUrl(name, text));
   if (first === undefined) throw invalid(`origin "${name}" has no URL`);
-  return { name, urls: [first, ...rest], realms: settings.realms ?? [], tls: settings.tls ?? {}, privateAllowed: configured };
+  // The token server that is built in belongs to the URL that is built in.
+  const realms = settings.realms ?? (settings.urls === undefined ? builtIn?.realms : undefined) ?? [];
+  return { name, urls: [first, ...rest], realms, tls: settings.tls ?? {}, credentials: settings.credentials, privateAllowed: configured };
 }
 
 function originUrl(name: string, text: string): URL {

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { OriginEntry } from './origins.ts';
 import { checkedRealm } from './realm.ts';
 
-const entry = (realms: string[] = []): OriginEntry => ({ name: 'lab', urls: [new URL('https://unused.example')], realms, tls: {}, privateAllowed: true });
+const entry = (realms: string[] = []): OriginEntry => ({ name: 'lab', urls: [new URL('https://unused.example')], realms, tls: {}, credentials: undefined, privateAllowed: true });
 
 test.each<[string, string, string[]]>([
   ['https://quay.io/v2/auth', 'https://quay.io', []],

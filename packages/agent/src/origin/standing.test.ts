@@ -6,7 +6,7 @@ import type { OriginEntry } from './origins.ts';
 import { OriginStanding, retryAfterMs } from './standing.ts';
 
 const [a, b] = [new URL('https://a.example'), new URL('https://b.example')];
-const entry: OriginEntry = { name: 'lab', urls: [a, b], realms: [], tls: {}, privateAllowed: true };
+const entry: OriginEntry = { name: 'lab', urls: [a, b], realms: [], tls: {}, credentials: undefined, privateAllowed: true };
 function standingAt(start: number) {
   const clock = { nowMs: start };
   return { clock, standing: new OriginStanding(entry, () => clock.nowMs) };
@@ -51,8 +51,8 @@ test('the status counts, and keeps the last failure of the origin only', () => {
   standing.failed(new AgentError('MANIFEST_UNKNOWN', 'no such tag'));
   standing.failed(new AgentError('TAG_INVALID', 'asked wrongly'));
   expect(standing.status()).toEqual({
-    name: 'lab', urls: ['https://a.example', 'https://b.example'], requests: 1, bytes: 15, throttledUntilMs: undefined,
-    lastError: { code: 'ORIGIN_TLS', message: 'bad certificate', atMs: 7 },
+    name: 'lab', urls: ['https://a.example', 'https://b.example'], requests: 1, bytes: 15, throttledUntilMs: undefined, credentials: undefined,
+    faults: [{ code: 'ORIGIN_TLS', message: 'bad certificate', host: undefined, count: 1, firstAtMs: 7, lastAtMs: 7 }],
   });
 });
 

@@ -1,7 +1,7 @@
-// What the agent knows of an origin at this moment: counts and the last error for the status, which of its URLs asked us to wait,
+// What the agent knows of an origin at this moment: counts and the last faults for the status, which of its URLs asked us to wait,
 // which did not answer lately. Pure; the clock is handed in.
 
-import { AgentError } from '../errors.ts';
+import { AgentError, type ErrorCode } from '../errors.ts';
 import type { OriginEntry } from './origins.ts';
 
 export interface OriginStatus {
@@ -11,7 +11,22 @@ export interface OriginStatus {
   /** Bytes of manifests and blobs. */
   readonly bytes: number;
   readonly throttledUntilMs: number | undefined;
-  readonly lastError: { readonly code: string; readonly message: string; readonly atMs: number } | undefined;
+  /** Where credentials were last found or not found; undefined: they were never looked for. */
+  readonly credentials: string | undefined;
+  /** The last kinds of faults, the newest first. */
+  readonly faults: readonly OriginFault[];
+}
+
+/** One kind of fault at one host. */
+export interface OriginFault {
+  readonly code: ErrorCode;
+  /** Of the newest one. */
+  readonly message: string;
+  /** The host where it happened: of the origin, its token server or its storage. */
+  readonly host: string | undefined;
+  readonly count: number;
+  readonly firstAtMs: number;
+  readonly lastAtMs: number;
 }
 
 /** After a failure the other URLs of the origin are tried first for this long. */
@@ -21,6 +36,10 @@ const DEFAULT_THROTTLE_MS = 30_000;
 /** No origin silences us for longer with one answer. */
 const MAX_THROTTLE_MS = 15 * 60_000;
 
+/** Kinds of faults that the status remembers of an origin. */
+const MAX_FAULTS = 8;
+const NO_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'REPOSITORY_UNKNOWN', 'DRAINING']);
+
 export class OriginStanding {
   readonly #entry: OriginEntry;
   readonly #nowMs: () => number;
@@ -28,7 +47,10 @@ export class OriginStanding {
   readonly #failedUntilMs = new Map<URL, number>();
   #requests = 0;
   #bytes = 0;
-  #lastError: OriginStatus['lastError'];
+  #credentials: string | undefined;
+  /** By code and host, the newest last. */
+  readonly #faults = new Map<string, OriginFault>();
+  readonly #noted = new WeakSet<AgentError>();
 
   constructor(entry: OriginEntry, nowMs: () => number) {
     this.#entry = entry;
@@ -43,10 +65,26 @@ export class OriginStanding {
     this.#bytes += bytes;
   }
 
-  /** Notes a failure for the status. What the caller asked wrongly is none. */
-  failed(error: AgentError): void {
-    if (error.code === 'MANIFEST_UNKNOWN' || error.code === 'BLOB_UNKNOWN' || error.code === 'REPOSITORY_UNKNOWN' || error.row.fault === 'caller') return;
-    this.#lastError = { code: error.code, message: error.message, atMs: this.#nowMs() };
+  /** Notes a fault for the status. @returns false: it was noted before, or is none, as what the caller asked wrongly */
+  failed(error: AgentError): boolean {
+    // Names that may not be asked for are refused before a link is made: here an address was found that no origin may have.
+    const asked = error.row.fault === 'caller' && error.code !== 'ORIGIN_FORBIDDEN';
+    if (NO_FAULTS.has(error.code) || asked || this.#noted.has(error)) return false;
+    this.#noted.add(error);
+    const said = error.detail?.['host'];
+    const host = typeof said === 'string' ? said : undefined;
+    const key = `${error.code} ${host}`;
+    const { count = 0, firstAtMs = this.#nowMs() } = this.#faults.get(key) ?? {};
+    this.#faults.delete(key);
+    this.#faults.set(key, { code: error.code, message: error.message, host, count: count + 1, firstAtMs, lastAtMs: this.#nowMs() });
+    const [oldest] = this.#faults.keys();
+    if (this.#faults.size > MAX_FAULTS && oldest !== undefined) this.#faults.delete(oldest);
+    return true;
+  }
+
+  /** Where this agent's credentials were found; undefined: nowhere. */
+  credentialsFound(from: string | undefined): void {
+    this.#credentials = from ?? 'none';
   }
 
   /** The URLs in the order in which to try them: as configured, those that failed lately last. */
@@ -89,7 +127,8 @@ export class OriginStanding {
       requests: this.#requests,
       bytes: this.#bytes,
       throttledUntilMs: until > this.#nowMs() ? until : undefined,
-      lastError: this.#lastError,
+      credentials: this.#credentials,
+      faults: [...this.#faults.values()].toReversed(),
     };
   }
 }
