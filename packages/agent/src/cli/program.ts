@@ -1,12 +1,16 @@
 // The commands of `flotilla` and their flags. Flags of settings are made from the table in config.ts.
 
-import { Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import { flagOf, SETTINGS, type SettingName } from '../config.ts';
 import { AgentError } from '../errors.ts';
 import { AGENT_VERSION } from '../version.ts';
 import { runAgent } from './agent.ts';
 import { printConfig } from './config.ts';
 import { EXIT } from './exit-codes.ts';
+import { CommandFailure } from './failure.ts';
+import { CLIENT_NAMES, type ClientName } from './setup/clients.ts';
+import { thisHost } from './setup/host.ts';
+import { setUp } from './setup/setup.ts';
 import { printStatus } from './status.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
 
@@ -15,6 +19,16 @@ type Flags = Record<string, string | string[] | undefined>;
 /** Runs a command line. @returns the exit code; never rejects */
 export async function run(argv: readonly string[], terminal: Terminal = processTerminal): Promise<number> {
   let code: number = EXIT.ok;
+  try {
+    await createProgram(terminal, (exitCode) => (code = exitCode)).parseAsync(argv, { from: 'user' });
+    return code;
+  } catch (error) {
+    return report(error, terminal);
+  }
+}
+
+/** All commands. @param ended is told the exit code of the one that ran */
+export function createProgram(terminal: Terminal, ended: (exitCode: number) => void): Command {
   const program = new Command('flotilla')
     .description('Container images to a whole fleet, from one copy out of the origin.')
     .version(AGENT_VERSION)
@@ -22,32 +36,58 @@ export async function run(argv: readonly string[], terminal: Terminal = processT
     .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: (text) => terminal.err(text) });
 
   settingFlags(program.command('agent').description('run the agent of this host')).action(async (flags: Flags) => {
-    code = await runAgent({ flags }, terminal);
+    ended(await runAgent({ flags }, terminal));
   });
 
   settingFlags(program.command('config').description('print every setting and where it comes from'))
     .option('--json', 'as JSON')
     .action(({ json, ...flags }: Flags & { json?: boolean }) => {
-      code = printConfig({ flags }, json === true, terminal);
+      ended(printConfig({ flags }, json === true, terminal));
     });
 
   dataFlags(program.command('status').description('what the agent of this host is doing'))
     .option('--json', 'as JSON')
     .action(async ({ json, ...flags }: Flags & { json?: boolean }) => {
-      code = await printStatus({ flags }, json === true, terminal);
+      ended(await printStatus({ flags }, json === true, terminal));
     });
 
-  try {
-    await program.parseAsync(argv, { from: 'user' });
-    return code;
-  } catch (error) {
-    return report(error, terminal);
-  }
+  program
+    .command('setup')
+    .description("write a container client's mirror configuration, so that its pulls ask the agent first")
+    .addArgument(new Argument('<client>', 'the client to configure').choices(CLIENT_NAMES))
+    .addOption(new Option('--origin <NAME>', 'a registry as in image names (repeatable; default: all that the agent knows by name)').argParser(collect))
+    .option('--endpoint <HOST:PORT>', "where clients reach the agent (default: the settings' listen)")
+    .option('--config <FILE>', 'settings of the agent')
+    .option('--print', 'show what would be written, and write nothing')
+    .option('--undo', 'restore what stood there before')
+    .option('--force', 'replace or remove what somebody else wrote there')
+    .option('--root <DIR>', 'the root folder of the host to configure', '/')
+    .option('--json', 'as JSON')
+    .action((client: ClientName, { origin, config, root, ...options }: SetupFlags) => {
+      ended(setUp(client, { ...options, origins: origin }, { flags: { config } }, thisHost(root), terminal));
+    });
+  return program;
+}
+
+interface SetupFlags {
+  readonly origin?: string[];
+  readonly endpoint?: string;
+  readonly config?: string;
+  readonly print?: boolean;
+  readonly undo?: boolean;
+  readonly force?: boolean;
+  readonly root: string;
+  readonly json?: boolean;
 }
 
 /** One line on stderr, with what to do where the message does not say it. */
 function report(error: unknown, terminal: Terminal): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  if (error instanceof CommandFailure) {
+    const cause = error.cause instanceof Error ? ` (${error.cause.message.split('\n')[0]})` : '';
+    terminal.err(`flotilla: ${error.message}${cause}. ${error.help}\n`);
+    return error.exitCode;
+  }
   if (!(error instanceof AgentError)) {
     terminal.err(`flotilla: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
     return EXIT.failed;
@@ -63,10 +103,14 @@ function settingFlags(command: Command): Command {
   for (const [name, { flag, help, shape }] of Object.entries(SETTINGS)) {
     if (flag === undefined) continue;
     const option = new Option(`${flagOf(name as SettingName)} <${flag}>`, help);
-    if (shape !== 'one') option.argParser<string[]>((value, previous) => [...(previous ?? []), value]);
+    if (shape !== 'one') option.argParser(collect);
     command.addOption(option);
   }
   return command;
+}
+
+function collect(value: string, previous: string[] | undefined): string[] {
+  return [...(previous ?? []), value];
 }
 
 /** For commands that only need to know which agent is meant. */

@@ -1,0 +1,157 @@
+// registries.conf(5): what podman, skopeo, buildah and CRI-O read. One drop-in of ours, 50-flotilla.conf, puts the agent before each
+// registry; without the agent these clients go on to the registry by themselves.
+//
+// A [[registry]] of a later file takes the place of an earlier one with the same prefix. So what earlier files say of a registry is
+// carried over into ours, and a later file that names it is in the way.
+
+import { stringify, type TomlTable } from 'smol-toml';
+import { CommandFailure } from '../failure.ts';
+import type { Host, HostFiles } from './host.ts';
+import { hostPort, type Client, type MirroredOrigin, type Plan, type Route, type Target } from './plan.ts';
+import { isTable, parseToml } from './toml.ts';
+
+const DROP_IN = '50-flotilla.conf';
+const SYSTEM = '/etc/containers';
+
+const HEADER = `# Written by "flotilla setup": pulls ask the agent of this host first, and the registry itself where the agent does not answer.
+# "flotilla setup CLIENT --undo" takes it away. Changes belong into other files of this folder.
+
+`;
+
+interface RegistryEntry {
+  readonly file: string;
+  /** All that the file says of it, `prefix` included. */
+  readonly table: TomlTable;
+}
+
+/** @param systemWide the client runs as a service of the host, whoever sets it up (CRI-O) */
+export function registriesConf(programs: readonly string[], { systemWide = false, restart }: { readonly systemWide?: boolean; readonly restart?: string } = {}): Client {
+  return {
+    journal: (files, host) => (dropInPath(files, host, systemWide).startsWith(SYSTEM) ? 'registries-conf' : 'registries-conf-user'),
+    programs,
+
+    plan(files, host, target): Plan {
+      const path = dropInPath(files, host, systemWide);
+      if (files.read(path) !== undefined && !target.force) {
+        throw new CommandFailure(`${path} is there, but "flotilla setup" has no record of writing it`, 'Look at what it says and remove it, or replace it with --force.');
+      }
+      const order = filesInOrder(files, host, systemWide, path);
+      const before = effective(files, order.slice(0, order.indexOf(path)));
+      const after = effective(files, order.slice(order.indexOf(path) + 1));
+      const tables: TomlTable[] = [];
+      const notes: string[] = [];
+      for (const origin of target.origins) {
+        const table = entryFor(origin, target, before.get(origin.registry), after.get(origin.registry), notes);
+        if (table !== undefined) tables.push(table);
+      }
+      for (const prefix of new Set([...before.keys(), ...after.keys()])) {
+        if (target.origins.some(({ registry }) => prefix.startsWith(`${registry}/`))) notes.push(`${prefix} has a [[registry]] of its own in ${(after.get(prefix) ?? before.get(prefix))?.file}: it goes on by that.`);
+      }
+      const text = tables.length === 0 ? undefined : `${HEADER}${stringify({ registry: tables }).trim()}\n`;
+      return { files: new Map(text === undefined ? [] : [[path, text]]), notes, next: [] };
+    },
+
+    // The whole file is ours: what somebody wrote into it cannot be told apart.
+    without: () => undefined,
+    restart: () => restart,
+
+    routes(files, host, target): Route[] {
+      const registries = effective(files, filesInOrder(files, host, systemWide));
+      return target.origins.map((origin) => {
+        const entry = registries.get(origin.registry);
+        if (entry === undefined) return { registry: origin.registry, viaAgent: false, why: `no [[registry]] with prefix "${origin.registry}" in registries.conf(5)` };
+        const viaAgent = isOurs(entry, origin, target);
+        return { registry: origin.registry, viaAgent, why: viaAgent ? entry.file : `${entry.file} does not name ${mirrorLocation(origin, target)} as its first mirror` };
+      });
+    },
+  };
+}
+
+function entryFor(origin: MirroredOrigin, target: Target, before: RegistryEntry | undefined, after: RegistryEntry | undefined, notes: string[]): TomlTable | undefined {
+  const { registry } = origin;
+  const refuse = (reason: string, help: string): undefined => {
+    if (target.named) throw new CommandFailure(reason, help);
+    notes.push(`${registry} is left out: ${reason}.`);
+  };
+  if (origin.name === undefined) {
+    return refuse(`the agent has no name for ${registry}, and a port cannot stand in a path`, `Give the agent --origin NAME=https://${registry}.`);
+  }
+  const present = after ?? before;
+  if (present !== undefined && isOurs(present, origin, target)) {
+    notes.push(`${registry} goes by the agent already, by ${present.file}.`);
+    return undefined;
+  }
+  if (present?.table['blocked'] === true) return refuse(`${present.file} blocks ${registry}`, 'Remove "blocked" there if it is to be pulled from.');
+  if (after !== undefined) {
+    throw new CommandFailure(
+      `${after.file} has a [[registry]] with prefix "${registry}" too, and is read after ${DROP_IN}: it would take its place`,
+      `Add the mirror ${mirrorLocation(origin, target)} there, rename that file so that it sorts before ${DROP_IN}, or leave ${registry} out with --origin.`,
+    );
+  }
+  const { mirror, ...kept } = before?.table ?? {};
+  const others = Array.isArray(mirror) ? mirror : [];
+  if (before !== undefined) notes.push(`What ${before.file} says of ${registry} is carried over.`);
+  const insecure = target.endpoint.protocol === 'http:';
+  return {
+    prefix: registry,
+    location: registry,
+    ...kept,
+    mirror: [{ location: mirrorLocation(origin, target), ...(insecure && { insecure }) }, ...others],
+  };
+}
+
+function mirrorLocation({ name }: MirroredOrigin, target: Target): string {
+  return `${hostPort(target)}/${name}`;
+}
+
+function isOurs(entry: RegistryEntry, origin: MirroredOrigin, target: Target): boolean {
+  const mirrors = entry.table['mirror'];
+  const [first] = Array.isArray(mirrors) ? mirrors : [];
+  return isTable(first) && first['location'] === mirrorLocation(origin, target) && entry.table['blocked'] !== true;
+}
+
+/** The [[registry]] that holds for each prefix. */
+function effective(files: HostFiles, paths: readonly string[]): Map<string, RegistryEntry> {
+  const registries = new Map<string, RegistryEntry>();
+  for (const path of paths) {
+    const text = files.read(path);
+    if (text === undefined) continue;
+    const parsed = parseToml(path, text);
+    if (isTable(parsed['registries'])) {
+      throw new CommandFailure(`${path} is written in the old format ([registries.search]), which cannot be combined with mirrors`, 'Rewrite it with unqualified-search-registries and [[registry]], as containers-registries.conf(5) says.');
+    }
+    const tables = Array.isArray(parsed['registry']) ? parsed['registry'] : [];
+    for (const table of tables.filter(isTable)) {
+      const prefix = [table['prefix'], table['location']].find((value) => typeof value === 'string' && value !== '');
+      if (typeof prefix === 'string') registries.set(prefix.replace(/\/+$/, ''), { file: path, table: { ...table, prefix } });
+    }
+  }
+  return registries;
+}
+
+/** All files that the client reads, in the order in which they count, with `planned` where it would be read. */
+function filesInOrder(files: HostFiles, host: Host, systemWide: boolean, planned?: string): string[] {
+  const own = !systemWide && hasOwnMain(files, host);
+  const user = userFolder(host);
+  const folders = (systemWide ? [SYSTEM] : own ? [user] : [SYSTEM, user]).map((folder) => `${folder}/registries.conf.d`);
+  const dropIns = folders.flatMap((folder) => {
+    const names = (files.list(folder) ?? []).filter((name) => name.endsWith('.conf'));
+    return [...new Set([...names.map((name) => `${folder}/${name}`), ...(planned?.startsWith(`${folder}/`) === true ? [planned] : [])])].sort();
+  });
+  return [`${own ? user : SYSTEM}/registries.conf`, ...dropIns];
+}
+
+/** Where the client reads it: root's own files, too, make it leave the host's unread. */
+function dropInPath(files: HostFiles, host: Host, systemWide: boolean): string {
+  const own = !systemWide && (host.uid !== 0 || hasOwnMain(files, host));
+  return `${own ? userFolder(host) : SYSTEM}/registries.conf.d/${DROP_IN}`;
+}
+
+/** A user's own registries.conf takes the place of all the host's. */
+function hasOwnMain(files: HostFiles, host: Host): boolean {
+  return files.read(`${userFolder(host)}/registries.conf`) !== undefined;
+}
+
+function userFolder({ home }: Host): string {
+  return `${home}/.config/containers`;
+}
