@@ -26,6 +26,10 @@ export const MAX_DETAIL_DOWNLOADS = 32;
 export const Vitals = Type.Object({
   /** The agent's clock. */
   atMs: TimestampMs,
+  /** What comes over the wire from peers and from origins, and goes to peers; unlike totals, before a chunk is whole and verified. */
+  peerRate: Rate,
+  originRate: Rate,
+  uploadRate: Rate,
   /** Share of the time in which the agent's main thread was at work: 0 to 1. */
   loop: Type.Number({ minimum: 0, maximum: 1 }),
   /** CPU time of the agent over time: 1 is one core. */

@@ -40,8 +40,8 @@ const Digest = Type.String();
  * lacks, and it is connected to none of them. throttled: a limit or a brake holds it back.
  */
 export const SLOW_REASONS = ['', 'link', 'disk', 'cpu', 'dns', '429', 'credentials', 'origin', 'no-peers', 'throttled'] as const;
-export const SlowReason = Type.Union(SLOW_REASONS.map((reason) => Type.Literal(reason)));
 export type SlowReason = (typeof SLOW_REASONS)[number];
+export const SlowReason = Type.Unsafe<SlowReason>(Type.Union(SLOW_REASONS.map((reason) => Type.Literal(reason))));
 
 export const SlowHost = Type.Object({
   n: HostNumber,
@@ -179,6 +179,8 @@ export type FleetDelta = Static<typeof FleetDelta>;
 // ---------------------------------------------------------------- hosts
 
 export const HOST_STATES = ['up', 'stale', 'down', 'quarantined', 'expelled'] as const;
+export type HostState = (typeof HOST_STATES)[number];
+export const HostState = Type.Unsafe<HostState>(Type.Union(HOST_STATES.map((state) => Type.Literal(state))));
 
 /** What rarely changes of a host. */
 export const HostInfo = Type.Object({
@@ -351,7 +353,7 @@ export const HostDetail = Type.Object({
   atMs: TimestampMs,
   info: HostInfo,
   figures: HostFigures,
-  state: Type.Union(HOST_STATES.map((state) => Type.Literal(state))),
+  state: HostState,
   stateReason: Type.Optional(Type.String()),
   /** False: caught in a lie. */
   trusted: Type.Boolean(),

@@ -4,7 +4,7 @@
 // Schemas check what arrives at the tracker and make its OpenAPI document. Errors are problem details (tracker-api.ts, Problem). Times are unix ms.
 
 import { Type, type Static } from 'typebox';
-import { Brake, HOST_STATES } from './live-api.ts';
+import { Brake, HostState } from './live-api.ts';
 
 /** Below API_PREFIX. The role is what a caller needs at least. */
 export const OPERATOR_ROUTES = {
@@ -114,7 +114,7 @@ export const Member = Type.Object({
   name: Type.String(),
   zone: Type.String(),
   version: Type.String(),
-  state: Type.Union(HOST_STATES.map((state) => Type.Literal(state))),
+  state: HostState,
   reason: Type.Optional(Type.String()),
   trusted: Type.Boolean(),
   /** Members that say it sent them bytes which contradict its own digest, at most two; blobs about which it lied. */

@@ -127,7 +127,7 @@ const EVENTS: Record<TrackerEvent['type'], TrackerEvent> = {
 /** As a host says them that is pulling, and that somebody looks at. */
 const FULL_STATS: AgentMessage = {
   ...(MESSAGES.stats as Extract<AgentMessage, { type: 'stats' }>),
-  vitals: { atMs: 1, loop: 0.25, cpu: 1.5, diskWriteMs: 12.5, diskBusy: 1, peers: 14, sources: 3, missingBytes: 10, freeBytes: 1e12, memoryBytes: 2e8 },
+  vitals: { atMs: 1, peerRate: 5, originRate: 6, uploadRate: 7, loop: 0.25, cpu: 1.5, diskWriteMs: 12.5, diskBusy: 1, peers: 14, sources: 3, missingBytes: 10, freeBytes: 1e12, memoryBytes: 2e8 },
   faults: [['docker.io', 'throttled', 3]],
   limits: { upload: 1_000_000 },
   brakes: ['b-1'],

@@ -4,7 +4,7 @@
 // lost the right to vouch is remembered but does not count: what it alone claims is fetched again.
 // Non-goals: who reads what (leases.ts) and what the bytes are (vouches.ts). Arrays are made on first use: most blobs only have seeds.
 
-import { Bitfield, type IndexRange } from '@flotilla/shared/bitfield';
+import { Bitfield, type IndexRange, type ReadonlyBitfield } from '@flotilla/shared/bitfield';
 
 export class Holdings {
   readonly chunks: number;
@@ -33,6 +33,22 @@ export class Holdings {
   hasAny(peer: string, [first, count]: IndexRange): boolean {
     for (let index = first; index < first + count; index++) if (this.has(peer, index)) return true;
     return false;
+  }
+
+  /** How many chunks anybody who counts holds. */
+  available(): number {
+    if (this.#countedSeeds > 0) return this.chunks;
+    return this.#counts?.reduce((sum, holders) => sum + (holders > 0 ? 1 : 0), 0) ?? 0;
+  }
+
+  /** How many of those who count hold chunk `index`. */
+  holders(index: number): number {
+    return this.#countedSeeds + (this.#counts?.[index] ?? 0);
+  }
+
+  /** What `peer` announced, where it is no seed. */
+  field(peer: string): ReadonlyBitfield | undefined {
+    return this.#have.get(peer);
   }
 
   isSeed(peer: string): boolean {

@@ -56,6 +56,8 @@ export class Swarm {
   readonly blob: BlobKey;
   readonly book: LeaseBook;
   readonly introductions: Introductions;
+  /** Bytes that were read at origins under leases, and that may have been read twice because a pull stood still. For operators. */
+  readonly counted = { originBytes: 0, hedgedBytes: 0 };
   readonly #vouches: Vouches;
   readonly #audit: Audit;
   readonly #out: SwarmOutput;
@@ -74,7 +76,10 @@ export class Swarm {
       throttle: (origin, untilMs) => out.throttle(origin, untilMs),
       throttledUntilMs: (origin) => out.throttledUntilMs(origin),
       newLeaseId: () => out.newLeaseId(),
-      granted: (mode, bytes) => out.granted(mode, bytes),
+      granted: (mode, bytes) => {
+        if (mode === 'hedge') this.counted.hedgedBytes += bytes;
+        out.granted(mode, bytes);
+      },
     });
     this.#vouches = new Vouches(this.book.chunks);
     this.#audit = new Audit(this.#vouches, random, {
@@ -154,7 +159,9 @@ export class Swarm {
     this.#vet(peer);
     this.book.done(peer, [first, digests.length], nowMs);
     this.#settleMember(peer);
-    this.#out.done(rangeBytes(this.blob, first, digests.length));
+    const bytes = rangeBytes(this.blob, first, digests.length);
+    this.counted.originBytes += bytes;
+    this.#out.done(bytes);
     if (!this.#out.trusted(peer)) return;
     digests.forEach((digest, offset) => {
       const index = first + offset;

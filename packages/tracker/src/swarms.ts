@@ -156,6 +156,16 @@ export class Swarms {
     if (this.#throttles.size > MAX_THROTTLES) for (const [origin, untilMs] of this.#throttles) if (untilMs <= nowMs) this.#throttles.delete(origin);
   }
 
+  /** The swarm of a blob that somebody holds or wants. */
+  find(digest: string, size: number): Swarm | undefined {
+    return this.#swarms.get(keyOf({ digest, size }));
+  }
+
+  /** Swarms that somebody fetches. */
+  *fetched(): Generator<Swarm> {
+    for (const swarm of this.#swarms.values()) if (!swarm.idle) yield swarm;
+  }
+
   /** Swarms that somebody fetches, and how many there are in all. */
   status(): { readonly total: number; readonly active: readonly SwarmStatus[] } {
     const active: SwarmStatus[] = [];
