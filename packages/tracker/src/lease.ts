@@ -12,10 +12,10 @@ const MAX_RUN_CHUNKS = 16;
 /** A reader alone in its swarm takes longer runs: fewer requests. No longer than a second reader can wait for its share. */
 const SOLO_RUN_MS = 250;
 const MAX_SOLO_RUN_CHUNKS = 256;
-/** A reader tells every second that it lives; a machine that is out of breath may be late. */
-const MIN_DEADLINE_MS = 5_000;
+/** A reader tells every second that it lives; but its word may come late over a full link, or from a machine that is out of breath. */
+const MIN_DEADLINE_MS = 20_000;
 /** Without a sign of life the longest run ends after this; every one starts the time anew. */
-const MAX_DEADLINE_MS = 15_000;
+const MAX_DEADLINE_MS = 40_000;
 /** So long a reader may live without a byte from its origin: more than its own patience with an origin. */
 export const MAX_SILENT_MS = 45_000;
 const DEADLINE_FACTOR = 4;
