@@ -2,11 +2,11 @@
 //
 // Invariant: the headers go out only after the first verified bytes are here; after that the reply is either complete or visibly broken.
 
-import { pipeline } from 'node:stream/promises';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Digest } from '@flotilla/shared/digest';
 import type { Content, Repository } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
+import { sendBody } from './body.ts';
 import type { Call } from './call.ts';
 import { etagOf, noneMatch, rangeStands } from './etag.ts';
 import { multipartBody } from './multipart.ts';
@@ -75,39 +75,12 @@ async function stream(
   reply.hijack();
   call.raw.writeHead(status, { ...(reply.getHeaders() as Record<string, string>), ...headers });
   try {
-    await pipeline(counted(call, exactly(length, body)), call.raw);
+    await sendBody(call.raw, length, body, (bytes) => {
+      call.bytes += bytes;
+    });
   } catch (error) {
+    // Before the connection is cut: after it, it would look as if the client had left.
     call.failed(error);
+    call.raw.destroy();
   }
-}
-
-async function* counted(call: Call, body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  try {
-    for await (const piece of body) {
-      call.bytes += piece.length;
-      yield piece;
-    }
-  } catch (error) {
-    // Here and not after the pipeline: by then the connection is cut, and it would look as if the client had left.
-    call.failed(error);
-    throw error;
-  }
-}
-
-/**
- * Passes the pieces on if they are `length` bytes in all; HTTP itself would end a short body without a word. The last piece waits until
- * the source has ended, so that a source that fails at its very end still breaks the reply.
- */
-async function* exactly(length: number, pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let rest = length;
-  let last: Uint8Array | undefined;
-  for await (const piece of pieces) {
-    rest -= piece.length;
-    if (rest < 0) throw new AgentError('INTERNAL', `a body of ${length} bytes has at least ${-rest} more`);
-    if (piece.length === 0) continue;
-    if (rest === 0) last = piece;
-    else yield piece;
-  }
-  if (rest > 0) throw new AgentError('INTERNAL', `a body of ${length} bytes lacks ${rest}`);
-  if (last !== undefined) yield last;
 }

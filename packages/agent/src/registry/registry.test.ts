@@ -1,156 +1,12 @@
-import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http from 'node:http';
-import { connect, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import { pino } from 'pino';
-import { afterEach, describe, expect, test } from 'vitest';
-import { isDigest, type Digest } from '@flotilla/shared/digest';
-import type { ByteRange, Content, Repository, ServedBlob } from '../content/ports.ts';
+import { describe, expect, test } from 'vitest';
+import type { ServedBlob } from '../content/ports.ts';
 import { AgentError, type ErrorCode } from '../errors.ts';
-import type { SocketAddress } from '../listen.ts';
-import { createRegistry, type Registry, type RegistryInit } from './registry.ts';
-
-const MANIFEST = Buffer.from('{"schemaVersion":2,"layers":[]}\n');
-const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
-const BLOB = randomBytes(300_000);
-const REPOSITORY: Repository = { origin: 'docker.io', repository: 'library/nginx' };
-
-function digestOf(bytes: Uint8Array): Digest {
-  const text = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-  if (!isDigest(text)) throw new Error(text);
-  return text;
-}
-
-/** Content in memory. `open` may be replaced to be slow, short or broken. */
-class MemoryContent implements Content {
-  readonly accepts: (readonly string[])[] = [];
-  readonly opened: (ByteRange | readonly ByteRange[])[] = [];
-  stale = false;
-  open: ServedBlob['open'] = async (asked) => pieces(Buffer.concat(('start' in asked ? [asked] : asked).map(({ start, end }) => BLOB.subarray(start, end))));
-
-  async manifest(repository: Repository, reference: { tag: string } | { digest: Digest }, accept: readonly string[]) {
-    expect(repository).toEqual(REPOSITORY);
-    this.accepts.push(accept);
-    if ('tag' in reference ? reference.tag !== 'latest' : reference.digest !== digestOf(MANIFEST)) {
-      throw new AgentError('MANIFEST_UNKNOWN', 'no such manifest');
-    }
-    return {
-      descriptor: { digest: digestOf(MANIFEST), size: MANIFEST.length, mediaType: MANIFEST_TYPE },
-      stale: this.stale,
-      bytes: async () => MANIFEST,
-    };
-  }
-
-  async tags() {
-    return { tags: [], next: undefined };
-  }
-
-  async referrers() {
-    return { supported: false } as const;
-  }
-
-  async blob(_repository: Repository, digest: Digest): Promise<ServedBlob> {
-    if (digest === digestOf(Buffer.alloc(0))) return { key: { digest, size: 0 }, open: async () => pieces(Buffer.alloc(0)) };
-    if (digest !== digestOf(BLOB)) throw new AgentError('BLOB_UNKNOWN', 'no such blob', { detail: { digest } });
-    return {
-      key: { digest, size: BLOB.length },
-      open: (range, signal) => {
-        this.opened.push(range);
-        return this.open(range, signal);
-      },
-    };
-  }
-}
-
-async function* pieces(bytes: Uint8Array, size = 65_536): AsyncGenerator<Uint8Array> {
-  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
-}
-
-interface Served {
-  readonly registry: Registry;
-  readonly content: MemoryContent;
-  readonly address: SocketAddress;
-  readonly lines: Record<string, unknown>[];
-  readonly requests: [string, number | 'aborted'][];
-  readonly codes: ErrorCode[];
-  /** Resolves with the log line of the next request that ends. */
-  line(): Promise<Record<string, unknown>>;
-}
-
-const cleanups: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0)) await cleanup();
-});
-
-async function serve(init: RegistryInit = {}): Promise<Served> {
-  const content = new MemoryContent();
-  const lines: Record<string, unknown>[] = [];
-  const waiting: ((line: Record<string, unknown>) => void)[] = [];
-  const requests: Served['requests'] = [];
-  const codes: ErrorCode[] = [];
-  const log = pino(
-    { level: 'info', base: undefined },
-    {
-      write: (text) => {
-        const line = JSON.parse(text) as Record<string, unknown>;
-        lines.push(line);
-        for (const resolve of waiting.splice(0)) resolve(line);
-      },
-    },
-  );
-  const registry = createRegistry(
-    {
-      content,
-      resolveImage: (path, ns) => {
-        if (ns === undefined && !path.startsWith('docker.io/')) throw new AgentError('NAME_UNKNOWN', 'name the origin');
-        return ns === undefined ? { origin: 'docker.io', repository: path.slice('docker.io/'.length) } : { origin: ns, repository: path };
-      },
-      log,
-      metrics: { request: (route, status) => requests.push([route, status]), error: (code) => codes.push(code) },
-    },
-    init,
-  );
-  cleanups.push(() => registry.close());
-  const address = await registry.listen({ host: '127.0.0.1', port: 0 });
-  return { registry, content, address, lines, requests, codes, line: () => new Promise((resolve) => waiting.push(resolve)) };
-}
-
-interface Reply {
-  readonly status: number;
-  readonly headers: http.IncomingHttpHeaders;
-  readonly body: Buffer;
-}
-
-interface Ask {
-  readonly method?: string;
-  readonly headers?: http.OutgoingHttpHeaders;
-  readonly agent?: http.Agent;
-  readonly body?: string;
-}
-
-/** One request; rejects when the reply is broken off. */
-async function ask(served: Served, path: string, { method = 'GET', headers = {}, agent, body }: Ask = {}): Promise<Reply> {
-  const response = await begin(served, path, { method, headers, agent, body });
-  const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(chunk as Buffer);
-  return { status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(chunks) };
-}
-
-async function begin({ address }: Served, path: string, { method = 'GET', headers = {}, agent, body }: Ask): Promise<http.IncomingMessage> {
-  const request = http.request({ ...address, path, method, headers, ...(agent && { agent }), maxHeaderSize: 100_000 });
-  request.end(body);
-  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
-  return response;
-}
-
-function oci(reply: Reply): { code: string; message: string; detail: Record<string, unknown> } {
-  return (JSON.parse(reply.body.toString()) as { errors: [{ code: string; message: string; detail: Record<string, unknown> }] }).errors[0];
-}
-
-const BLOB_PATH = `/v2/docker.io/library/nginx/blobs/${digestOf(BLOB)}`;
-const TAG_PATH = '/v2/docker.io/library/nginx/manifests/latest';
-const DIGEST_PATH = `/v2/docker.io/library/nginx/manifests/${digestOf(MANIFEST)}`;
+import { createRegistry } from './registry.ts';
+import { ask, begin, BLOB, BLOB_PATH, cleanups, DIGEST_PATH, digestOf, MANIFEST, MANIFEST_TYPE, oci, readParts, REPOSITORY, say, serve, TAG_PATH } from './test-endpoint.ts';
 
 describe('base', () => {
   test.each(['/v2/', '/v2'])('%s says that this is a registry', async (path) => {
@@ -301,8 +157,10 @@ describe('errors', () => {
     ['/v2/docker.io/x/manifests/sha256:baddigest', 400, 'DIGEST_INVALID'],
     ['/v2/docker.io/x/manifests/%', 400, 'NAME_INVALID'],
     [`/v2/docker.io/${'x'.repeat(5000)}/manifests/a`, 400, 'NAME_INVALID'],
-    ['/v2/docker.io/x/tags/list', 404, 'UNSUPPORTED'],
-    [`/v2/docker.io/x/referrers/${digestOf(BLOB)}`, 404, 'UNSUPPORTED'],
+    ['/v2/docker.io/x/tags/list?n=many', 400, 'UNSUPPORTED'],
+    ['/v2/docker.io/x/tags/list?n=-1', 400, 'UNSUPPORTED'],
+    [`/v2/docker.io/x/tags/list?last=${'x'.repeat(2000)}`, 400, 'UNSUPPORTED'],
+    ['/v2/docker.io/x/tags/other', 404, 'NAME_UNKNOWN'],
     ['/v2/docker.io/x/referrers/bad', 400, 'DIGEST_INVALID'],
     ['/elsewhere', 404, 'NAME_UNKNOWN'],
   ])('%s: %i %s', async (path, status, code) => {
@@ -317,6 +175,12 @@ describe('errors', () => {
 
   test.each([
     ['POST', '/v2/docker.io/x/blobs/uploads/'],
+    ['POST', `/v2/docker.io/x/blobs/uploads/?digest=${digestOf(BLOB)}`],
+    ['PUT', `/v2/docker.io/x/blobs/uploads/1?digest=${digestOf(BLOB)}`],
+    ['DELETE', '/v2/docker.io/x/blobs/uploads/1'],
+    ['DELETE', BLOB_PATH],
+    ['PUT', DIGEST_PATH],
+    ['DELETE', DIGEST_PATH],
     ['PUT', '/v2/docker.io/x/manifests/latest'],
     ['PATCH', '/v2/docker.io/x/blobs/uploads/1'],
     ['DELETE', '/v2/docker.io/x/manifests/latest'],
@@ -566,27 +430,3 @@ describe('drain', () => {
     expect(served.registry.openCalls).toBe(0);
   });
 });
-
-/** Sends bytes on a bare connection; resolves with all that comes back before the other side closes. */
-async function say({ address }: Served, bytes: Buffer): Promise<string> {
-  const socket: Socket = connect(address);
-  const chunks: Buffer[] = [];
-  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
-  socket.on('error', () => socket.destroy());
-  socket.write(bytes);
-  await once(socket, 'close');
-  return Buffer.concat(chunks).toString('latin1');
-}
-
-function readParts(reply: Reply): { head: string; body: Buffer }[] {
-  const boundary = /^multipart\/byteranges; boundary=([\w-]+)$/.exec(reply.headers['content-type'] ?? '')?.[1];
-  expect(boundary).toBeDefined();
-  const text = reply.body.toString('latin1');
-  const parts = `\r\n${text}`.split(`\r\n--${boundary}`);
-  expect(parts.shift()).toBe('');
-  expect(parts.pop()).toBe('--\r\n');
-  return parts.map((part) => {
-    const cut = part.indexOf('\r\n\r\n');
-    return { head: part.slice(0, cut), body: Buffer.from(part.slice(cut + 4), 'latin1') };
-  });
-}

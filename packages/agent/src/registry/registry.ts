@@ -14,6 +14,7 @@ import type { RegistryMetrics } from '../metrics.ts';
 import { serveBlob } from './blobs.ts';
 import { Call } from './call.ts';
 import { refuseConnection } from './client-errors.ts';
+import { serveReferrers, serveTags } from './listings.ts';
 import { serveManifest } from './manifests.ts';
 import { OpenCalls } from './open-calls.ts';
 import { sendError } from './replies.ts';
@@ -102,16 +103,22 @@ export function createRegistry(components: RegistryComponents, init: RegistryIni
     call.target = target;
     if (draining && startsPull(target)) throw new AgentError('DRAINING', 'the agent is stopping');
     if (target.kind === 'base') return reply.send({});
-    if (target.kind === 'tags' || target.kind === 'referrers') {
-      throw new AgentError('LISTING_UNSUPPORTED', `${target.kind} are not served here`);
-    }
     const ns = parseNamespace(request.originalUrl);
     if (ns !== undefined) void reply.header('oci-namespace', ns);
     const repository = resolveImage(target.path, ns);
     call.repository = repository;
-    return target.kind === 'manifest'
-      ? serveManifest(content, call, request, reply, repository, target.reference)
-      : serveBlob(content, call, request, reply, repository, target.digest);
+    switch (target.kind) {
+      case 'manifest':
+        return serveManifest(content, call, request, reply, repository, target.reference);
+      case 'blob':
+        return serveBlob(content, call, request, reply, repository, target.digest);
+      case 'tags':
+        return serveTags(content, call, reply, repository, target.path, request.originalUrl);
+      case 'referrers':
+        return serveReferrers(content, call, reply, repository, target.digest, request.originalUrl);
+      default:
+        return target satisfies never;
+    }
   };
   app.all('/', handle);
   app.setNotFoundHandler(handle);
@@ -137,7 +144,7 @@ export function createRegistry(components: RegistryComponents, init: RegistryIni
 
 /** A client asks these first, and can still go elsewhere when they fail; a layer in the middle of a pull it cannot always. */
 function startsPull(target: Target): boolean {
-  return target.kind === 'base' || (target.kind === 'manifest' && 'tag' in target.reference);
+  return target.kind === 'base' || target.kind === 'tags' || (target.kind === 'manifest' && 'tag' in target.reference);
 }
 
 function stopListening(app: FastifyInstance): void {

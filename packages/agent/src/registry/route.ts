@@ -17,16 +17,47 @@ export type Target =
 
 export type TargetKind = Target['kind'];
 
+const MAX_CURSOR_CHARS = 1024;
+
+/** What a list is narrowed by; what is absent or empty is undefined. */
+export interface ListParameters {
+  readonly n: number | undefined;
+  readonly last: string | undefined;
+  readonly artifactType: string | undefined;
+  readonly ns: string | undefined;
+}
+
 /** A host with an optional port, or an origin's NAME; also what may stand in a header. */
 const NAMESPACE = /^[A-Za-z0-9._:[\]-]{1,255}$/;
 
 /** The `ns` of containerd's mirror requests; undefined when absent or empty. @throws AgentError NAME_INVALID */
 export function parseNamespace(url: string): string | undefined {
-  const query = url.indexOf('?');
-  const ns = query < 0 ? null : new URLSearchParams(url.slice(query + 1)).get('ns');
-  if (ns === null || ns === '') return undefined;
+  const ns = parameter(queryOf(url), 'ns');
+  if (ns === undefined) return undefined;
   if (!NAMESPACE.test(ns)) throw new AgentError('NAME_INVALID', `ns "${shown(ns)}" is no host and no origin's name`);
   return ns;
+}
+
+/** @throws AgentError PAGE_INVALID, NAME_INVALID */
+export function listParameters(url: string): ListParameters {
+  const query = queryOf(url);
+  const n = parameter(query, 'n');
+  if (n !== undefined && !/^\d{1,9}$/.test(n)) throw new AgentError('PAGE_INVALID', `n=${shown(n)} is no number of tags`);
+  const last = parameter(query, 'last');
+  // Media types have no blanks: a `+` that was not escaped.
+  const artifactType = parameter(query, 'artifactType')?.replaceAll(' ', '+');
+  // Origins have cursors of their own, which come back as `last`.
+  if (last !== undefined && last.length > MAX_CURSOR_CHARS) throw new AgentError('PAGE_INVALID', `last=${shown(last)}... is too long`);
+  return { n: n === undefined ? undefined : Number(n), last, artifactType, ns: parseNamespace(url) };
+}
+
+function queryOf(url: string): URLSearchParams {
+  const query = url.indexOf('?');
+  return new URLSearchParams(query < 0 ? '' : url.slice(query + 1));
+}
+
+function parameter(query: URLSearchParams, name: string): string | undefined {
+  return query.get(name) || undefined;
 }
 
 /** @throws AgentError NAME_INVALID, DIGEST_INVALID, TAG_INVALID, ROUTE_UNKNOWN */
