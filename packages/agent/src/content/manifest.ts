@@ -50,6 +50,11 @@ export function parseManifest(bytes: Uint8Array, declared: string | undefined): 
   };
 }
 
+/** Layers that are not in the registry but at URLs of their own (Windows base layers). */
+export function isForeignLayer({ mediaType }: Pick<ManifestReference, 'mediaType'>): boolean {
+  return mediaType.includes('nondistributable') || mediaType.includes('.foreign.');
+}
+
 /** `mediaType` may be absent in OCI documents (image-spec, "mediaType"): then the fields tell. */
 function ownMediaType(fields: Record<string, unknown>): string {
   if (typeof fields['mediaType'] === 'string') return fields['mediaType'];

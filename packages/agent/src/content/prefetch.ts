@@ -4,7 +4,7 @@
 // already asks for few. So the rest is fetched once as many blobs of the image were asked for as clients open at once.
 
 import type { Digest } from '@flotilla/shared/digest';
-import type { ManifestReference } from './manifest.ts';
+import { isForeignLayer, type ManifestReference } from './manifest.ts';
 import type { Repository } from './ports.ts';
 
 /** What containers/image and containerd open at once, by default. */
@@ -41,7 +41,7 @@ export class Prefetch {
 
   /** A manifest was handed to a client: its blobs belong together. */
   remember(repository: Repository, manifest: Digest, references: readonly ManifestReference[]): void {
-    const blobs = references.filter((reference) => reference.kind === 'blob' && !isForeign(reference));
+    const blobs = references.filter((reference) => reference.kind === 'blob' && !isForeignLayer(reference));
     if (!this.#enabled || blobs.length <= CLIENT_PARALLEL || this.#images.has(manifest)) return;
     const image: Image = { repository, blobs, asked: new Set(), readers: 0, abort: undefined, abandon: undefined };
     this.#images.set(manifest, image);
@@ -106,9 +106,4 @@ export class Prefetch {
     this.#stop(image);
     for (const blob of image.blobs) if (this.#byBlob.get(blob.digest) === image) this.#byBlob.delete(blob.digest);
   }
-}
-
-/** Layers that are not in the registry but at URLs of their own (Windows base layers). */
-function isForeign({ mediaType }: ManifestReference): boolean {
-  return mediaType.includes('nondistributable') || mediaType.includes('.foreign.');
 }
