@@ -11,6 +11,7 @@ import { Membership } from './access/membership.ts';
 import { Rights } from './access/rights.ts';
 import type { AgentConfig } from './config.ts';
 import { formatAdvertised } from './config-values.ts';
+import { originConfig } from './configured-origin.ts';
 import { downloadInit, Images } from './content/images.ts';
 import { Downloads } from './content/downloads.ts';
 import type { Holdings } from './content/ports.ts';
@@ -83,13 +84,10 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   opened.defer(() => rights.close());
   const hashes = new HashPool();
   opened.defer(() => hashes.close());
-  const origin = createOrigin(
-    {
-      origins: Object.entries(config.origin).map(([name, urls]) => ({ name, urls })),
-      ...(config.defaultOrigin !== undefined && { defaultOrigin: config.defaultOrigin }),
-    },
-    { metrics: metrics.origin, userAgent: `flotilla/${AGENT_VERSION}` },
-  );
+  const origin = createOrigin(originConfig(config), {
+    metrics: metrics.origin,
+    userAgent: `flotilla/${AGENT_VERSION}`,
+  });
   opened.defer(() => origin.close());
 
   // One for both: it says what peers and origins may take together.

@@ -89,6 +89,21 @@ export const readUrl: Read<string> = (raw) => {
   return url.href.replace(/\/+$/, '');
 };
 
+/** A proxy as in HTTP_PROXY: without a scheme it is http. `none`, as an empty text: no proxy. Returned as a URL, which may hold a password. */
+export const readProxy: Read<string> = (raw) => {
+  if (raw === 'none') return '';
+  if (typeof raw !== 'string' || raw.trim() === '') return undefined;
+  const text = /^[a-z][a-z0-9+.-]*:\/\//i.test(raw) ? raw : `http://${raw}`;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const whole = url !== undefined && /^https?:$/.test(url.protocol) && url.hostname !== '' && url.pathname === '/' && url.search === '' && url.hash === '';
+  return whole ? url.href.replace(/\/$/, '') : undefined;
+};
+
+/** A text with URLs in it, for people: without the names and passwords that stand in them. */
+export function withoutUserinfo(text: string): string {
+  return text.replace(/\/\/[^/\s"']*@/g, '//(hidden)@');
+}
+
 function splitHost(raw: unknown): { host: string; port: number | undefined } | undefined {
   if (typeof raw !== 'string') return undefined;
   const text = raw.trim();

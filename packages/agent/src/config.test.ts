@@ -90,9 +90,9 @@ describe('layers', () => {
       flags: { origin: ['other=https://c.example'], label: ['role=db=1'] },
     });
     expect(config.origin).toEqual({
-      'docker.io': ['https://a.example', 'https://b.example'],
-      mine: ['http://127.0.0.1:5001', 'http://127.0.0.1:5002'],
-      other: ['https://c.example'],
+      'docker.io': { urls: ['https://a.example', 'https://b.example'] },
+      mine: { urls: ['http://127.0.0.1:5001', 'http://127.0.0.1:5002'] },
+      other: { urls: ['https://c.example'] },
     });
     expect(config.label).toEqual({ rack: '7', role: 'db=1' });
     expect(entries.find(({ setting }) => setting === 'origin.mine')).toMatchObject({ source: 'environment', text: 'http://127.0.0.1:5001, http://127.0.0.1:5002' });
@@ -143,7 +143,7 @@ describe('refusals', () => {
     [{ env: { FLOTILLA_ALLOW: 'lab/**, docker.io/Acme/app' } }, /^allow: "docker.io\/Acme\/app" is not allowed \(FLOTILLA_ALLOW\)/],
     [{ file: 'zone: [a]' }, /^zone: "\["a"\]"/],
     [{ file: 'origin: {Docker: "https://x"}' }, /^origin: "Docker" is not allowed/],
-    [{ file: 'origin: {a: {url: "https://x"}}' }, /^origin: /],
+    [{ file: 'origin: {a: {url: "https://x"}}' }, /^origin\.a: unknown key "url"; did you mean "urls"\? \(.*\.yaml\)$/],
     [{ flags: { origin: ['a'] } }, /^origin: "a" is not allowed \(--origin\); write NAME=URL/],
     [{ flags: { origin: ['a=ftp://x'] } }, /^origin: "ftp:\/\/x" is not allowed/],
     [{ flags: { tracker: ['https://user:pass@t'] } }, /^tracker: .*without credentials/],

@@ -20,12 +20,15 @@ import {
   readListen,
   readNumber,
   readPattern,
+  readProxy,
   readRate,
   readText,
   readUrl,
+  withoutUserinfo,
   type AdvertisedAddress,
   type Read,
 } from './config-values.ts';
+import { hideSecrets, joinOrigins, OriginSchema, readOrigin, SettingRefused, showOrigin } from './config-origins.ts';
 import { AgentError } from './errors.ts';
 import { formatAddress, type SocketAddress } from './listen.ts';
 import { LOG_LEVELS } from './log.ts';
@@ -47,8 +50,19 @@ export const AgentConfigSchema = Type.Object({
   advertise: Type.Array(Type.Object({ host: Type.String(), port: Type.Optional(Type.Integer()) }), { maxItems: 16 }),
   tracker: Type.Array(Type.String(), { maxItems: 16 }),
   joinTokenFile: Type.Optional(Type.String({ minLength: 1 })),
-  /** NAME -> base URLs, tried in order */
-  origin: Type.Record(Type.String(), Type.Array(Type.String(), { minItems: 1, maxItems: 16 })),
+  /** by NAME (docs/origins.md) */
+  origin: Type.Record(Type.String(), OriginSchema),
+  /** which hosts that nobody configured may be origins */
+  origins: Type.Union([Type.Literal('any-public'), Type.Literal('listed')]),
+  /** files of `podman login` and `docker login`; the first with credentials for a repository counts */
+  authFiles: Type.Array(Type.String({ minLength: 1 }), { maxItems: 16 }),
+  /** the kubelet's credential providers */
+  credentialProviderConfig: Type.Optional(Type.String({ minLength: 1 })),
+  credentialProviderBinDir: Type.Optional(Type.String({ minLength: 1 })),
+  /** empty: none */
+  httpProxy: Type.Optional(Type.String()),
+  httpsProxy: Type.Optional(Type.String()),
+  noProxy: Type.Optional(Type.String({ maxLength: 65_536 })),
   defaultOrigin: Type.Optional(Type.String({ pattern: '^[a-z0-9]+([._-][a-z0-9]+)*$' })),
   name: Label,
   zone: Type.Optional(Label),
@@ -81,9 +95,11 @@ export type AgentConfig = Static<typeof AgentConfigSchema>;
 export type SettingName = keyof AgentConfig;
 
 interface Setting {
-  readonly shape: 'one' | 'list' | 'map' | 'map-of-lists';
-  /** One value, one item of a list, or one value of a map. */
+  readonly shape: 'one' | 'list' | 'map';
+  /** One value, one item of a list, or one value of a map. May throw SettingRefused where it knows better what is wrong than `allowed`. */
   readonly read: Read<unknown>;
+  /** A key of a map that is written twice on the command line; absent: the last one counts. */
+  readonly join?: (first: never, second: never) => unknown;
   /** What may stand there, for messages and help. */
   readonly allowed: string;
   readonly help: string;
@@ -92,11 +108,15 @@ interface Setting {
   /** Keys of a map. */
   readonly keys?: RegExp;
   readonly show?: (value: never) => string;
+  /** What may be printed as JSON. */
+  readonly hide?: (value: never) => unknown;
 }
 
 const LISTEN = { shape: 'one', read: readListen, allowed: 'ADDRESS:PORT, such as 127.0.0.1:5050 or [::]:5050', flag: 'ADDRESS:PORT', show: (address: SocketAddress) => formatAddress(address) } as const;
 const RATE = { shape: 'one', read: readRate, allowed: 'a rate of at least 1KiB/s, such as 50MB/s or 400Mbit/s', flag: 'RATE', show: (rate: number) => `${formatBytes(rate)}/s` } as const;
 const TEXT = { shape: 'one', read: readText, allowed: 'a text of at most 255 characters' } as const;
+
+const PROXY = { shape: 'one', read: readProxy, allowed: 'http://HOST:PORT, https://HOST:PORT or none', show: (url: string) => (url === '' ? 'none' : withoutUserinfo(url)), hide: withoutUserinfo } as const;
 
 /** How each setting is written. The order is that of `flotilla config` and of the help. */
 export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
@@ -115,13 +135,23 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   tracker: { shape: 'list', read: readUrl, allowed: 'an http or https URL without credentials', flag: 'URL', help: 'the tracker of the fleet (repeatable)' },
   joinTokenFile: { shape: 'one', read: readPath, allowed: 'a file', flag: 'FILE', help: "the tracker's join token" },
   origin: {
-    shape: 'map-of-lists',
-    read: readUrl,
+    shape: 'map',
+    read: readOrigin,
+    join: joinOrigins,
+    show: showOrigin,
+    hide: hideSecrets,
     allowed: 'NAME=URL with a lower-case NAME and an http or https URL, such as docker.io=https://mirror.example',
     flag: 'NAME=URL',
     keys: /^[a-z0-9]+([._-][a-z0-9]+)*$/,
     help: 'a registry by name (repeatable; several URLs for a name are tried in order)',
   },
+  origins: { ...TEXT, allowed: 'any-public or listed', help: 'which hosts may be origins besides those that are configured and built in: any with public addresses, or none' },
+  authFiles: { shape: 'list', read: readPath, allowed: 'a file', help: "files with the agent's own credentials, as podman and docker write them" },
+  credentialProviderConfig: { shape: 'one', read: readPath, allowed: 'a file', help: "the kubelet's CredentialProviderConfig" },
+  credentialProviderBinDir: { shape: 'one', read: readPath, allowed: 'a folder', help: "the folder of the kubelet's credential providers" },
+  httpProxy: { ...PROXY, help: 'proxy for origins with http:// (default: HTTP_PROXY)' },
+  httpsProxy: { ...PROXY, help: 'proxy for origins with https:// (default: HTTPS_PROXY)' },
+  noProxy: { ...TEXT, allowed: 'hosts, addresses and CIDR blocks with commas between them', help: 'what is reached without a proxy (default: NO_PROXY)' },
   defaultOrigin: { ...TEXT, allowed: "an origin's name, such as docker.io", flag: 'NAME', help: 'origin of image names that do not name one' },
   name: { ...TEXT, flag: 'NAME', help: "this agent's name on the dashboard" },
   zone: { ...TEXT, flag: 'ZONE', help: 'where this host stands; peers of the same zone are preferred' },
@@ -160,6 +190,7 @@ export interface Provenance {
 /** One line of `flotilla config`; an entry of a map is named `origin.docker.io`. */
 export interface ConfigEntry extends Provenance {
   readonly setting: string;
+  /** Without secrets. */
   readonly value: unknown;
   /** As a person writes it; empty where nothing is set. */
   readonly text: string;
@@ -189,6 +220,7 @@ export function loadConfig({ flags = {}, env = process.env }: ConfigInput = {}):
   const file = flags['config']?.toString() ?? env['FLOTILLA_CONFIG'];
   const layers: Layer[] = [
     { source: 'default', where: () => 'default', values: defaults(env) },
+    { source: 'environment', where: (name) => ambient(name, env)?.variable ?? name, values: Object.fromEntries(NAMES.map((name) => [name, ambient(name, env)?.value])) },
     ...(file ? [{ source: 'file' as const, where: () => file, values: readFile(file) }] : []),
     { source: 'environment', where: variable, values: fromEnvironment(env) },
     { source: 'flag', where: flagOf, values: pick(flags) },
@@ -198,7 +230,7 @@ export function loadConfig({ flags = {}, env = process.env }: ConfigInput = {}):
   for (const name of NAMES) {
     const { value, parts } = merge(name, layers);
     if (value !== undefined) config[name] = value;
-    for (const part of parts) entries.push({ ...part, text: textOf(name, part.value) });
+    for (const part of parts) entries.push({ ...part, value: hidden(name, part.value), text: textOf(name, part.value) });
   }
   check(config, entries);
   return { config: config as AgentConfig, entries, warnings: unknownVariables(env) };
@@ -227,6 +259,8 @@ function defaults(env: Environment): Partial<Record<SettingName, unknown>> {
     advertise: [],
     tracker: [],
     origin: {},
+    origins: 'any-public',
+    authFiles: authFiles(env),
     name: hostname(),
     label: {},
     storeMinFreeShare: 0.2,
@@ -243,6 +277,35 @@ function defaults(env: Environment): Partial<Record<SettingName, unknown>> {
   };
 }
 
+/** Variables that are not ours, but say the same to many programs. */
+const AMBIENT: Readonly<Partial<Record<SettingName, readonly string[]>>> = {
+  httpProxy: ['http_proxy', 'HTTP_PROXY'],
+  httpsProxy: ['https_proxy', 'HTTPS_PROXY'],
+  noProxy: ['no_proxy', 'NO_PROXY'],
+  authFiles: ['REGISTRY_AUTH_FILE'],
+};
+
+function ambient(name: SettingName, env: Environment): { readonly variable: string; readonly value: string } | undefined {
+  const found = AMBIENT[name]?.find((each) => env[each] !== undefined && env[each] !== '');
+  return found === undefined ? undefined : { variable: found, value: env[found]! };
+}
+
+/** Where podman and docker leave credentials (containers-auth.json(5), docker's config.json). */
+function authFiles(env: Environment): string[] {
+  const home = env['HOME'] || homedir();
+  const runtime = env['XDG_RUNTIME_DIR'] || `/run/containers/${process.getuid?.() ?? 0}`;
+  return [
+    join(runtime, 'containers', 'auth.json'),
+    join(env['XDG_CONFIG_HOME'] || join(home, '.config'), 'containers', 'auth.json'),
+    join(env['DOCKER_CONFIG'] || join(home, '.docker'), 'config.json'),
+  ];
+}
+
+/** What programs that the agent starts see of the environment: all but its own settings. */
+export function programEnvironment(env: Environment = process.env): Environment {
+  return Object.fromEntries(Object.entries(env).filter(([key]) => !key.startsWith('FLOTILLA_')));
+}
+
 function readFile(path: string): Partial<Record<SettingName, unknown>> {
   let text: string;
   try {
@@ -250,9 +313,10 @@ function readFile(path: string): Partial<Record<SettingName, unknown>> {
   } catch (error) {
     throw new AgentError('CONFIG_INVALID', `the settings file ${path} cannot be read`, { cause: error });
   }
-  const document = parseDocument(text);
+  // Pretty messages quote the file, which may hold a password.
+  const document = parseDocument(text, { prettyErrors: false });
   const [fault] = document.errors;
-  if (fault !== undefined) throw new AgentError('CONFIG_INVALID', `${path} is no YAML: ${fault.message.split('\n')[0]}`, { cause: fault });
+  if (fault !== undefined) throw new AgentError('CONFIG_INVALID', `${path} is no YAML: ${fault.message.split('\n')[0]} (line ${text.slice(0, fault.pos[0]).split('\n').length})`, { cause: fault });
   const content: unknown = document.toJS() ?? {};
   if (typeof content !== 'object' || content === null || Array.isArray(content)) {
     throw new AgentError('CONFIG_INVALID', `${path} must be a mapping of settings, such as "listen: 127.0.0.1:5050"`);
@@ -294,7 +358,7 @@ type Part = Omit<ConfigEntry, 'text'>;
 function merge(name: SettingName, layers: readonly Layer[]): { value: unknown; parts: Part[] } {
   const { shape } = SETTINGS[name];
   const given = layers.filter((layer) => layer.values[name] !== undefined && layer.values[name] !== null);
-  if (shape === 'map' || shape === 'map-of-lists') {
+  if (shape === 'map') {
     const parts = new Map<string, Part>();
     for (const layer of given) {
       for (const [key, value] of readMap(name, layer)) parts.set(key, { setting: `${name}.${key}`, value, source: layer.source, where: layer.where(name) });
@@ -309,17 +373,18 @@ function merge(name: SettingName, layers: readonly Layer[]): { value: unknown; p
   return { value, parts: [{ setting: name, value, source: layer.source, where: layer.where(name) }] };
 }
 
-/** Entries of a map: a mapping in the file, `KEY=VALUE` texts elsewhere. A key written twice adds to its list, or replaces. */
+/** Entries of a map: a mapping in the file, `KEY=VALUE` texts elsewhere. */
 function readMap(name: SettingName, layer: Layer): Map<string, unknown> {
-  const { shape, keys } = SETTINGS[name];
+  const { keys } = SETTINGS[name];
+  const join = SETTINGS[name].join as ((first: unknown, second: unknown) => unknown) | undefined;
   const raw = layer.values[name];
   const isMapping = typeof raw === 'object' && raw !== null && !Array.isArray(raw);
   const pairs = isMapping ? Object.entries(raw) : asList(raw).map((item): [string, unknown] => splitPair(name, item, layer));
   const entries = new Map<string, unknown>();
   for (const [key, value] of pairs) {
     if (keys?.test(key) === false) throw invalid(name, key, layer.where(name));
-    if (shape === 'map') entries.set(key, readOne(name, value, layer));
-    else entries.set(key, [...((entries.get(key) as unknown[] | undefined) ?? []), ...asList(value).map((item) => readOne(name, item, layer))]);
+    const read = readOne(name, value, layer, key);
+    entries.set(key, join === undefined || !entries.has(key) ? read : join(entries.get(key), read));
   }
   return entries;
 }
@@ -331,8 +396,14 @@ function splitPair(name: SettingName, item: unknown, layer: Layer): [string, str
   return [text.slice(0, equals), text.slice(equals + 1)];
 }
 
-function readOne(name: SettingName, raw: unknown, layer: Layer): unknown {
-  const value = SETTINGS[name].read(raw);
+function readOne(name: SettingName, raw: unknown, layer: Layer, key?: string): unknown {
+  let value: unknown;
+  try {
+    value = SETTINGS[name].read(raw);
+  } catch (error) {
+    if (!(error instanceof SettingRefused)) throw error;
+    throw new AgentError('CONFIG_INVALID', `${name}${key === undefined ? '' : `.${key}`}: ${error.message} (${layer.where(name)})`, { cause: error });
+  }
   if (value === undefined) throw invalid(name, raw, layer.where(name));
   return value;
 }
@@ -347,7 +418,7 @@ function check(config: Record<string, unknown>, entries: readonly ConfigEntry[])
 }
 
 function invalid(name: SettingName, raw: unknown, where: string): AgentError {
-  const shown = typeof raw === 'string' ? raw : JSON.stringify(raw);
+  const shown = withoutUserinfo(typeof raw === 'string' ? raw : JSON.stringify(raw));
   return new AgentError('CONFIG_INVALID', `${name}: "${shown}" is not allowed (${where}); write ${SETTINGS[name].allowed}`);
 }
 
@@ -356,6 +427,11 @@ function textOf(name: SettingName, value: unknown): string {
   if (value === undefined) return '';
   if (Array.isArray(value)) return value.map(show).join(', ');
   return typeof value === 'object' && value !== null && Object.keys(value).length === 0 ? '' : show(value);
+}
+
+function hidden(name: SettingName, value: unknown): unknown {
+  const hide = SETTINGS[name].hide as ((value: unknown) => unknown) | undefined;
+  return hide === undefined || value === undefined || (typeof value === 'object' && value !== null && Object.keys(value).length === 0) ? value : hide(value);
 }
 
 function asList(raw: unknown): readonly unknown[] {

@@ -142,7 +142,7 @@ export const AgentMessage = Type.Union([
   Type.Object({ type: Type.Literal('have'), blob: BlobKeySchema, ranges: Ranges }),
   /** Chunks held no more (window moved on, evicted, found wrong). */
   Type.Object({ type: Type.Literal('lost'), blob: BlobKeySchema, ranges: Ranges }),
-  /** Asks for `runs` more leases, within `within` where the agent keeps a window only. Replaces the last `need`. */
+  /** Asks for `runs` more leases, within `within` where the agent has no use for the rest. Replaces the last `need`. */
   Type.Object({
     type: Type.Literal('need'),
     blob: BlobKeySchema,
@@ -187,12 +187,12 @@ export const AgentMessage = Type.Union([
     bytes: Type.Object({ peer: Type.Number(), origin: Type.Number(), store: Type.Number(), uploaded: Type.Number(), duplicate: Type.Number() }),
     pulls: Type.Object({ active: Type.Integer(), done: Type.Integer(), failed: Type.Integer() }),
     store: Type.Object({ bytes: Type.Number(), limit: Type.Number(), blobs: Type.Integer() }),
+    ...REPORT_FIELDS,
   }),
   /** A task of `rollouts` is at work: at once when it was taken, each second while something moves, every ten seconds in any case. Only after a `rollouts`. */
   Type.Object({
     type: Type.Literal('rollout-progress'),
     rolloutId: RolloutId,
-    ...REPORT_FIELDS,
     attempt: Attempt,
     /** resolving, waiting, pulling, verifying, hook; more may come. */
     phase: Type.String({ maxLength: 32 }),
@@ -269,15 +269,15 @@ export const TrackerEvent = Type.Union([
   Type.Object({ type: Type.Literal('banned'), peers: Type.Array(PeerIdText) }),
   /** All that this host has to do for rollouts now. Replaces the last list: what is not in it any more is stopped. Told after every welcome. */
   Type.Object({ type: Type.Literal('rollouts'), tasks: Type.Array(RolloutTask, { maxItems: 1024 }) }),
+  /** What operators have switched off or held back on this host. Replaces the last list. */
+  Type.Object({ type: Type.Literal('brakes'), brakes: Type.Array(BrakeOrder, { maxItems: 16 }) }),
+  /** Somebody looks at this host: `stats` each second with `detail`, for this long. */
+  Type.Object({ type: Type.Literal('watch'), forMs: Type.Integer({ minimum: 0, maximum: 60_000 }) }),
 ]);
 export type TrackerEvent = Static<typeof TrackerEvent>;
 export type Grant = Extract<TrackerEvent, { type: 'grant' }>;
 
 /** Asked while the origin is unreachable: what does the fleet know of this digest in this repository? */
-  /** What operators have switched off or held back on this host. Replaces the last list. */
-  Type.Object({ type: Type.Literal('brakes'), brakes: Type.Array(BrakeOrder, { maxItems: 16 }) }),
-  /** Somebody looks at this host: `stats` each second with `detail`, for this long. */
-  Type.Object({ type: Type.Literal('watch'), forMs: Type.Integer({ minimum: 0, maximum: 60_000 }) }),
 export const LocateRequest = Type.Object({ origin: Name, repository: Name, digest: DigestText });
 export type LocateRequest = Static<typeof LocateRequest>;
 export const LocateResponse = Type.Object({

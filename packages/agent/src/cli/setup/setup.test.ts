@@ -444,7 +444,7 @@ describe('any host', () => {
           const once = snapshot();
           expect(run(client, { origins }).files.every(({ action }) => action === 'unchanged')).toBe(true);
           expect(snapshot()).toEqual(once);
-          const target = targetOf({ listen: { host: '127.0.0.1', port: 5050 }, origin: { lab: ['http://10.0.0.1:5000'], corp: ['https://registry.corp:5000'] } }, { origins });
+          const target = targetOf({ listen: { host: '127.0.0.1', port: 5050 }, origin: { lab: { urls: ['http://10.0.0.1:5000'] }, corp: { urls: ['https://registry.corp:5000'] } } }, { origins });
           const routes = CLIENTS[client].routes(filesOnDisk(host), host, target);
           expect(routes.filter(({ viaAgent }) => !viaAgent)).toEqual([]);
         }

@@ -20,7 +20,7 @@ type Settings = Pick<AgentConfig, 'listen' | 'origin' | 'defaultOrigin'>;
 
 /** @throws CommandFailure EXIT.usage */
 export function targetOf(config: Settings, { origins, endpoint, force = false }: TargetOptions): Target {
-  const table = new OriginTable(Object.entries(config.origin).map(([name, urls]) => ({ name, urls })));
+  const table = new OriginTable(Object.entries(config.origin).map(([name, { urls }]) => ({ name, ...(urls !== undefined && { urls }) })));
   return {
     endpoint: endpoint === undefined ? endpointOf(config) : readEndpoint(endpoint),
     origins: (origins ?? table.names()).map((text) => mirroredOrigin(text.toLowerCase(), table)),
