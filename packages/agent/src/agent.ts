@@ -14,6 +14,7 @@ import { formatAdvertised } from './config-values.ts';
 import { originConfig } from './configured-origin.ts';
 import { downloadInit, Images } from './content/images.ts';
 import { Downloads } from './content/downloads.ts';
+import { RequestLog } from './content/request-log.ts';
 import type { Holdings } from './content/ports.ts';
 import { Prefetch } from './content/prefetch.ts';
 import { HashPool } from './content/verification.ts';
@@ -26,6 +27,7 @@ import type { Logger } from './log.ts';
 import { startMemoryValve } from './memory-valve.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { createOrigin } from './origin/client.ts';
+import { faultOf } from './origin/probe.ts';
 import { createRegistry } from './registry/registry.ts';
 import { openStore } from './store/blob-store.ts';
 import { ALONE } from './swarm/alone.ts';
@@ -92,7 +94,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
 
   // One for both: it says what peers and origins may take together.
   const downloadLimit = new TokenBucket(config.downloadLimit);
-  const active: { downloads?: Downloads; swarm?: PeerSwarm } = {};
+  const active: Late = {};
   const coordinator = createCoordinator(config, tracker, { identity, membership, log, metrics, active, store });
   const swarm = tracker === undefined ? undefined : await startSwarm(config, { identity, membership, coordinator, log, metrics, active, downloadLimit });
   active.swarm = swarm;
@@ -119,7 +121,8 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   );
   opened.defer(() => prefetch.close());
   const images = new Images({ origin, downloads, rights, coordinator, prefetch, log, fallback: (kind) => metrics.content.fallback(kind), now: Date.now });
-  const registry = createRegistry({ content: images, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry });
+  const asked = new RequestLog(images, Date.now);
+  const registry = createRegistry({ content: asked, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry });
   const state = { current: 'starting' as AgentStatus['state'] };
   const admin = createAdmin({ readiness: () => readiness(state.current, config, membership, startedMs), metrics });
   opened.defer(() => admin.close());
@@ -135,12 +138,22 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     addresses,
     peerId: identity.peerId,
     tracker: trackerStatus(coordinator.status()),
-    peers: { connected: swarm?.status().peers.length ?? 0 },
+    peers: { connected: swarm?.status().peers.length ?? 0, known: active.meshSize },
     store: store.usage(),
     bytes: metrics.totals(),
     downloads: downloads.status(),
+    limits: { upload: config.uploadLimit, download: config.downloadLimit, origin: config.originLimit },
+    minFreeShare: config.storeMinFreeShare,
+    defaultOrigin: config.defaultOrigin,
+    origins: origin.status(),
   });
-  const control = await startControl(config.data, status);
+  const control = await startControl(config.data, status, {
+    requests: () => asked.requests,
+    probe: async (name, signal) => {
+      const fault = await faultOf(origin, name, signal);
+      return { origin: name, answers: fault === undefined, ...(fault && { code: fault.code, message: fault.message, help: fault.row.help }) };
+    },
+  });
   opened.defer(() => control.close());
   metrics.observe({
     storeUsage: () => store.usage(),
@@ -164,6 +177,8 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
 interface Late {
   downloads?: Downloads;
   swarm?: PeerSwarm;
+  /** Peers that the tracker last named. */
+  meshSize?: number;
 }
 
 /** @throws AgentError CONFIG_INVALID: retrying for ever with a token that was never named would say so in the log alone */
@@ -184,7 +199,10 @@ function createCoordinator(
     {
       ...(tracker !== undefined && { tracker }),
       inventory: () => store.list(),
-      onMesh: (peers) => active.swarm?.setMesh(peers),
+      onMesh: (peers) => {
+        active.meshSize = peers.length;
+        active.swarm?.setMesh(peers);
+      },
       describe: () => ({
         addresses: active.swarm?.addresses ?? [],
         name: config.name,

@@ -2,14 +2,17 @@
 // image names are told here, unlike on the admin port.
 
 import { chmod, mkdir, unlink } from 'node:fs/promises';
+import type { ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
-import fastify from 'fastify';
+import fastify, { type FastifyInstance } from 'fastify';
 import type { DownloadStatus } from './content/download-contract.ts';
 import type { Store } from './content/ports.ts';
+import type { LoggedRequest } from './content/request-log.ts';
 import { AgentError, type ErrorCode } from './errors.ts';
 import type { SocketAddress } from './listen.ts';
 import type { ByteTotals } from './metrics.ts';
+import type { OriginStatus } from './origin/standing.ts';
 
 const SOCKET_MODE = 0o660;
 /** sun_path of Linux, less its final zero. */
@@ -27,11 +30,36 @@ export interface AgentStatus {
   readonly addresses: { readonly registry: SocketAddress; readonly peers?: SocketAddress | undefined; readonly admin: SocketAddress };
   readonly peerId?: string | undefined;
   readonly tracker: TrackerStatus;
-  readonly peers: { readonly connected: number };
+  /** `known`: as many as the tracker wants this agent to be connected with; undefined without one. */
+  readonly peers: { readonly connected: number; readonly known?: number | undefined };
   readonly store: ReturnType<Store['usage']>;
   /** Since the start. */
   readonly bytes: ByteTotals;
   readonly downloads: readonly DownloadStatus[];
+  /** Bytes per second; absent: no limit. */
+  readonly limits?: { readonly upload?: number | undefined; readonly download?: number | undefined; readonly origin?: number | undefined };
+  /** Share of the file system that is left free. */
+  readonly minFreeShare?: number;
+  readonly defaultOrigin?: string | undefined;
+  /** Those that are configured, or were asked since the start. */
+  readonly origins?: readonly OriginStatus[];
+}
+
+/** What may be asked of a running agent besides its status. */
+export interface ControlCommands {
+  /** The last requests of local clients, the oldest first. */
+  requests(): readonly LoggedRequest[];
+  /** Asks an origin something, to see whether it answers this agent. */
+  probe(origin: string, signal: AbortSignal): Promise<OriginProbe>;
+}
+
+/** `code` and what follows: why it does not. */
+export interface OriginProbe {
+  readonly origin: string;
+  readonly answers: boolean;
+  readonly code?: ErrorCode;
+  readonly message?: string;
+  readonly help?: string;
 }
 
 export interface TrackerStatus {
@@ -54,7 +82,7 @@ export function controlSocketPath(dataDir: string): string {
  * Listens on the control socket. A file left over by a killed agent is replaced; one that answers is not.
  * @throws AgentError STORE_LOCKED when another agent answers, CONFIG_INVALID when the path is too long
  */
-export async function startControl(dataDir: string, status: () => Promise<AgentStatus>): Promise<Control> {
+export async function startControl(dataDir: string, status: () => Promise<AgentStatus>, commands?: ControlCommands): Promise<Control> {
   const path = controlSocketPath(dataDir);
   if (Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES) {
     throw new AgentError('CONFIG_INVALID', `--data ${dataDir} is too long: the control socket's path may have ${MAX_SOCKET_PATH_BYTES} bytes`);
@@ -63,6 +91,7 @@ export async function startControl(dataDir: string, status: () => Promise<AgentS
   await removeStale(path);
   const app = fastify({ logger: false, forceCloseConnections: true, return503OnClosing: false });
   app.get('/status', async () => status());
+  if (commands !== undefined) addCommands(app, commands);
   try {
     await app.listen({ path });
   } catch (error) {
@@ -70,6 +99,21 @@ export async function startControl(dataDir: string, status: () => Promise<AgentS
   }
   await chmod(path, SOCKET_MODE);
   return { path, close: () => app.close() };
+}
+
+const Text = { type: 'string', minLength: 1, maxLength: 512 } as const;
+
+function addCommands(app: FastifyInstance, commands: ControlCommands): void {
+  app.get('/requests', async () => commands.requests());
+  const probe = { schema: { body: { type: 'object', required: ['origin'], properties: { origin: Text } } } };
+  app.post<{ Body: { origin: string } }>('/probe', probe, async (request, reply) => commands.probe(request.body.origin, untilClosed(reply.raw)));
+}
+
+/** Aborts when whoever asked has gone. */
+function untilClosed(response: ServerResponse): AbortSignal {
+  const abort = new AbortController();
+  response.once('close', () => abort.abort());
+  return abort.signal;
 }
 
 async function removeStale(path: string): Promise<void> {
