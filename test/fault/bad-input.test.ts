@@ -115,8 +115,8 @@ describe('of the origin', () => {
       else response.writeHead(401, { 'www-authenticate': `Bearer realm="${urlOf(origin)}/token",service="lab"` }).end();
     };
     const path = 'lab/team/app/manifests/v1';
-    expect(await get(path)).toEqual({ status: 404, oci: 'NAME_UNKNOWN', code: 'ORIGIN_UNAUTHORIZED' });
-    await expectLoggedAndNothingStored(path, 404, 'ORIGIN_UNAUTHORIZED');
+    expect(await get(path)).toEqual({ status: 404, oci: 'NAME_UNKNOWN', code: 'ACCESS_DENIED' });
+    await expectLoggedAndNothingStored(path, 404, 'ACCESS_DENIED');
   });
 
   test.each(['HEAD', 'GET'])('a manifest over 4 MiB, said or found out by %s', async (method) => {

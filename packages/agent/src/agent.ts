@@ -82,8 +82,6 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   const identity = await openIdentity(config.data);
   const membership = await Membership.open(config.data);
   if (membership.damaged !== undefined) log.error({ err: membership.damaged }, 'membership is asked for again');
-  const rights = await Rights.open(join(config.data, 'rights'));
-  opened.defer(() => rights.close());
   const hashes = new HashPool();
   opened.defer(() => hashes.close());
   const origin = createOrigin(originConfig(config), {
@@ -91,6 +89,15 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     userAgent: `flotilla/${AGENT_VERSION}`,
   });
   opened.defer(() => origin.close());
+  const rights = await Rights.open(join(config.data, 'rights'), {
+    rules: { mode: config.rights, allow: config.allow, originDown: config.originDown, challenge: config.challenge, tellPrivateNames: config.tellPrivateNames },
+    key: identity.secretFor('rights'),
+    listed: (name) => origin.listed(name),
+    decided: (outcome) => metrics.access.decided(outcome),
+    unnoted: (error) => log.warn({ err: error }, 'what the origin said could not be kept'),
+  });
+  opened.defer(() => rights.close());
+  warnOfRights(config, log);
 
   // One for both: it says what peers and origins may take together.
   const downloadLimit = new TokenBucket(config.downloadLimit);
@@ -100,7 +107,17 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   active.swarm = swarm;
   const limitedOrigin = limitOrigin(origin, [new TokenBucket(config.originLimit), downloadLimit], Date.now);
   const downloads = new Downloads(
-    { store, origin: limitedOrigin, swarm: swarm ?? ALONE, coordinator, hashes, now: Date.now, log, metrics: metrics.content },
+    {
+      store,
+      origin: limitedOrigin,
+      swarm: swarm ?? ALONE,
+      coordinator,
+      hashes,
+      now: Date.now,
+      log,
+      metrics: metrics.content,
+      refused: ({ source, authority }, digest, error) => void rights.refused(source, authority, digest, error),
+    },
     { stallMs: config.stallMs },
   );
   active.downloads = downloads;
@@ -115,14 +132,17 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   });
 
   const prefetch = new Prefetch(
-    (repository, reference, signal) => downloads.fetch({ digest: reference.digest, size: reference.size }, downloadInit(repository, reference), signal),
+    (permit, reference, signal) => downloads.fetch({ digest: reference.digest, size: reference.size }, downloadInit(permit, reference), signal),
     (error, { digest }) => log.info({ digest, err: error }, 'prefetch failed'),
     { enabled: config.prefetch },
   );
   opened.defer(() => prefetch.close());
   const images = new Images({ origin, downloads, rights, coordinator, prefetch, log, fallback: (kind) => metrics.content.fallback(kind), now: Date.now });
   const asked = new RequestLog(images, Date.now);
-  const registry = createRegistry({ content: asked, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry });
+  const registry = createRegistry(
+    { content: asked, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry },
+    { challenge: config.rights === 'pass-through' && config.challenge },
+  );
   const state = { current: 'starting' as AgentStatus['state'] };
   const admin = createAdmin({ readiness: () => readiness(state.current, config, membership, startedMs), metrics });
   opened.defer(() => admin.close());
@@ -188,6 +208,12 @@ function trackerOf({ tracker: urls, joinTokenFile }: AgentConfig): CoordinatorIn
   return { urls, joinTokenFile };
 }
 
+function warnOfRights({ rights, challenge, listen }: AgentConfig, log: Logger): void {
+  if (challenge && rights === 'agent') log.warn({ setting: 'challenge' }, 'has no effect without rights: pass-through');
+  const local = listen.host === '::1' || listen.host.startsWith('127.');
+  if (rights === 'pass-through' && !local) log.warn({ listen: formatAddress(listen) }, "callers' credentials cross the network unencrypted");
+}
+
 function createCoordinator(
   config: AgentConfig,
   tracker: CoordinatorInit['tracker'],
@@ -203,6 +229,7 @@ function createCoordinator(
         active.meshSize = peers.length;
         active.swarm?.setMesh(peers);
       },
+      mayName: (source) => config.tellPrivateNames || source.private !== true,
       describe: () => ({
         addresses: active.swarm?.addresses ?? [],
         name: config.name,

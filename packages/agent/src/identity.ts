@@ -2,7 +2,7 @@
 // Made at the first start. A damaged file is an error and never replaced: a new key would be a new member of the fleet,
 // and the old one would stay on the books.
 
-import { createPrivateKey, sign as signBytes } from 'node:crypto';
+import { createPrivateKey, hkdfSync, sign as signBytes } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf, publicKeyToProtobuf } from '@libp2p/crypto/keys';
@@ -17,6 +17,8 @@ export interface Identity {
   readonly peerId: string;
   /** The public key in libp2p's protobuf form. */
   readonly publicKey: Uint8Array;
+  /** 32 bytes that only this agent can know, the same after a restart, others for each purpose. */
+  secretFor(purpose: string): Uint8Array;
   /** Ed25519 signature, 64 bytes. */
   sign(bytes: Uint8Array): Uint8Array;
 }
@@ -50,6 +52,7 @@ function identityOf(privateKey: Ed25519PrivateKey): Identity {
     privateKey,
     peerId: peerIdFromPrivateKey(privateKey).toString(),
     publicKey: publicKeyToProtobuf(privateKey.publicKey),
+    secretFor: (purpose) => new Uint8Array(hkdfSync('sha256', privateKey.raw.subarray(0, 32), '', `flotilla ${purpose}`, 32)),
     sign: (bytes) => signBytes(null, bytes, key),
   };
 }

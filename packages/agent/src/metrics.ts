@@ -23,6 +23,11 @@ export interface ContentMetrics {
   fallback(kind: string): void;
 }
 
+/** What the decisions of who may read what come to. */
+export interface AccessMetrics {
+  decided(outcome: string): void;
+}
+
 /** What the registry client reports. */
 export interface OriginMetrics {
   /** `status` is an error's code where no answer came. */
@@ -58,6 +63,7 @@ export interface MetricSources {
 export interface Metrics {
   readonly registry: RegistryMetrics;
   readonly content: ContentMetrics;
+  readonly access: AccessMetrics;
   readonly origin: OriginMetrics;
   readonly swarm: SwarmMetrics;
   /** A typed failure outside a request. */
@@ -103,6 +109,9 @@ export function createMetrics({ defaults = true }: { readonly defaults?: boolean
   const errors = counter('flotilla_errors_total', 'Failures by code (docs/errors.md).', ['code']);
   const swarmEvents = counter('flotilla_swarm_events_total', 'What happened in the exchange with peers.', ['kind']);
 
+  const decisions = counter('flotilla_access_total', 'Questions of who may read what, by their outcome.', ['outcome']);
+
+  const outcomeKind = boundedLabel();
   const fallbackKind = boundedLabel();
   const originKind = boundedLabel();
   const swarmKind = boundedLabel();
@@ -133,6 +142,7 @@ export function createMetrics({ defaults = true }: { readonly defaults?: boolean
       },
       fallback: (kind) => fallbacks.inc({ kind: fallbackKind(kind) }),
     },
+    access: { decided: (outcome) => decisions.inc({ outcome: outcomeKind(outcome) }) },
     origin: {
       originRequest: (kind, status) => originRequests.inc({ kind: originKind(kind), status: statusClass(typeof status === 'number' ? status : 'error') }),
       originBytes: (bytes) => originBytes.inc(bytes),

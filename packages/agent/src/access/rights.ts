@@ -1,128 +1,328 @@
-// Who may read what, as far as the origin has said so: decided per (origin, repository), never per digest alone.
+// Who may read what, as the origin says: decided per (origin, repository, credential), never per digest alone.
 //
-// A digest is served from a repository only where the origin has answered for it there, or where a manifest of that
-// repository refers to it; and only while the origin's last good answer for the repository is fresh, or the origin is
-// down (then as it was: `same-repository`). Facts survive a restart; they are dropped where the origin says 404.
-// Today every caller is anonymous: all that was ever read is public at its origin.
+//   granted    the caller's right is fresh, and so is what is known of the digest here ──> served without a question
+//   ask        the origin answers one of the caller's authorities (callers.ts) ──────────> served, and remembered for a minute
+//   whileDown  the origin is silent: the rule `originDown` ──────────────────────────────> served as before, or not
+//
+// A digest known from elsewhere counts for nothing: a grant is of a repository, and is either the origin's own answer to this caller or
+// a manifest of that repository that was there a minute ago. Non-goals: bytes (content/), how the origin is asked (origin/).
 
+import { createHmac } from 'node:crypto';
 import { Level } from 'level';
 import type { Digest } from '@flotilla/shared/digest';
-import type { Descriptor, Repository } from '../content/ports.ts';
+import type { Authority, Caller, Descriptor, Permit, Repository, Right } from '../content/ports.ts';
+import { AgentError, toAgentError } from '../errors.ts';
+import { Callers, subjectOf, usableAuthorization, type RightsRules } from './callers.ts';
+import { Decisions, FRESH_MS } from './decisions.ts';
+import { denial, type Situation } from './denial.ts';
+import { factKey, Facts, type Fact, type FactRow, type KnownFact, type TagRow } from './facts.ts';
+import { KeptTable, type Row } from './kept-table.ts';
+import { PrivateBlobs, type PrivateRow } from './private-blobs.ts';
+import { Recent } from './recent.ts';
 
-/** How long one good answer of the origin for a repository covers what is known in it. */
-const FRESH_MS = 60_000;
-/** Facts that nobody has confirmed for this long are forgotten at start. */
-const KEEP_MS = 30 * 24 * 3600_000;
-/** Repositories whose freshness is remembered. */
-const MAX_REPOSITORIES = 10_000;
+export type { Fact, KnownFact };
 
-/** What is known of a digest in a repository. */
-export interface Fact {
-  readonly digest: Digest;
-  readonly size: number;
-  readonly mediaType: string;
-  readonly kind: 'blob' | 'manifest';
+/** What is served of a repository while its origin does not answer. */
+export type OriginDown =
+  /** What is known of it, to whom it was allowed before. */
+  | 'same-repository'
+  /** What is known of it, to anybody. */
+  | 'allow'
+  /** Nothing. */
+  | 'deny';
+
+export type AccessOutcome = 'public' | 'agent' | 'caller' | 'denied' | 'unknown' | 'down-kept' | 'down-allowed' | 'down-denied';
+
+export interface RightsInit {
+  readonly rules: RightsRules & { readonly originDown: OriginDown; readonly challenge: boolean; readonly tellPrivateNames: boolean };
+  /** A secret of this agent that survives restarts: credentials are remembered by a hash keyed with it. */
+  readonly key: Uint8Array;
+  /** Whether an origin is configured or well known. */
+  readonly listed: (origin: string) => boolean;
+  readonly decided?: (outcome: AccessOutcome) => void;
+  /** What could not be written: a disk that takes no notes fails no pull. */
+  readonly unnoted?: (error: unknown) => void;
+  /** @default Date.now */
+  readonly nowMs?: () => number;
+  /** Calls `tick` at this interval until the returned function is called. @default a timer that keeps no process alive */
+  readonly every?: (intervalMs: number, tick: () => void) => () => void;
 }
 
-type StoredFact = Omit<Fact, 'digest'> & { readonly atMs: number };
+/** A digest that may be served, and since when the origin has not been asked about it. */
+export interface Grant {
+  readonly fact: KnownFact;
+  readonly permit: Permit;
+  readonly atMs: number;
+}
+
+const PRUNE_INTERVAL_MS = 3600_000;
+const MONTH_MS = 30 * 24 * 3600_000;
+const MAX_GRANTS = 20_000;
+const LIMITS = {
+  facts: { maxRows: 200_000, keepMs: MONTH_MS },
+  tags: { maxRows: 50_000, keepMs: MONTH_MS },
+  decisions: { maxRows: 50_000, keepMs: MONTH_MS },
+  // As long as the blobs may lie in the store.
+  private: { maxRows: 200_000, keepMs: Number.POSITIVE_INFINITY },
+};
 
 export class Rights {
-  readonly #db: Level<string, StoredFact>;
-  readonly #tags;
-  readonly #now: () => number;
-  readonly #confirmed = new Map<string, number>();
+  readonly facts: Facts;
+  readonly rules: RightsInit['rules'];
+  readonly #db: Level;
+  readonly #tables: readonly Pick<KeptTable<Row>, 'prune' | 'pruneSoon' | 'idle'>[];
+  readonly #callers: Callers;
+  readonly #decisions: Decisions;
+  readonly #private: PrivateBlobs;
+  /** The origin's own answers for a digest, to one authority. */
+  readonly #grants: Recent;
+  /** The origin's word that a digest is not there. */
+  readonly #gone: Recent;
+  readonly #init: RightsInit;
+  readonly #nowMs: () => number;
+  readonly #stopPruning: () => void;
 
-  private constructor(db: Level<string, StoredFact>, now: () => number) {
+  private constructor(db: Level, init: RightsInit) {
+    const { nowMs = Date.now, every = unhurriedly, unnoted = () => undefined } = init;
+    const table = <R extends Row>(name: keyof typeof LIMITS): KeptTable<R> => new KeptTable<R>(db, name, LIMITS[name], nowMs, unnoted);
+    const [facts, tags, decisions, secrets] = [table<FactRow>('facts'), table<TagRow>('tags'), table('decisions'), table<PrivateRow>('private')];
     this.#db = db;
-    this.#tags = db.sublevel<string, Descriptor & { atMs: number }>('tags', { valueEncoding: 'json' });
-    this.#now = now;
+    this.#tables = [facts, tags, decisions, secrets];
+    this.#init = init;
+    this.rules = init.rules;
+    this.#nowMs = nowMs;
+    this.facts = new Facts(facts, tags, nowMs);
+    this.#callers = new Callers(init.rules, init.key, init.listed);
+    this.#decisions = new Decisions(decisions, nowMs);
+    this.#private = new PrivateBlobs(secrets, nowMs);
+    this.#grants = new Recent(MAX_GRANTS, nowMs);
+    this.#gone = new Recent(MAX_GRANTS, nowMs);
+    this.#stopPruning = every(PRUNE_INTERVAL_MS, () => {
+      for (const each of this.#tables) each.pruneSoon();
+    });
   }
 
-  /** Opens the facts kept in `dir`; forgets the old ones. */
-  static async open(dir: string, now: () => number = Date.now): Promise<Rights> {
-    const db = new Level<string, StoredFact>(dir, { valueEncoding: 'json' });
+  /** Opens what is kept in `dir`; forgets what is old. */
+  static async open(dir: string, init: RightsInit): Promise<Rights> {
+    const db = new Level(dir);
     await db.open();
-    const rights = new Rights(db, now);
-    await rights.#prune();
+    const rights = new Rights(db, init);
+    await Promise.all(rights.#tables.map((table) => table.prune()));
     return rights;
   }
 
-  /** The origin has just answered for this digest in this repository. */
-  async confirm(repository: Repository, fact: Fact): Promise<void> {
-    this.#touch(repository);
-    await this.#db.put(key(repository, fact.digest), this.#stored(fact));
-  }
-
-  /** A manifest of this repository refers to these. */
-  async imply(repository: Repository, facts: readonly Fact[]): Promise<void> {
-    if (facts.length === 0) return;
-    await this.#db.batch(facts.map((fact) => ({ type: 'put' as const, key: key(repository, fact.digest), value: this.#stored(fact) })));
-  }
-
-  /** What is known, and whether it may be used without asking the origin. */
-  async lookup(repository: Repository, digest: Digest): Promise<{ fact: Fact; fresh: boolean } | undefined> {
-    const stored = await this.#db.get(key(repository, digest));
-    if (stored === undefined) return undefined;
-    const { size, mediaType, kind } = stored;
-    const confirmedMs = this.#confirmed.get(name(repository)) ?? Number.NEGATIVE_INFINITY;
-    return { fact: { digest, size, mediaType, kind }, fresh: this.#now() - confirmedMs <= FRESH_MS };
-  }
-
-  /** The origin does not have this digest in this repository (any more). */
-  async forget(repository: Repository, digest: Digest): Promise<void> {
-    await this.#db.del(key(repository, digest));
-  }
-
-  /** The origin refuses this repository: nothing that was known in it holds, tags included. */
-  async forgetRepository(repository: Repository): Promise<void> {
-    this.#confirmed.delete(name(repository));
-    const within = { gt: `${name(repository)}\0`, lt: `${name(repository)}\x01` };
-    await Promise.all([this.#db.clear(within), this.#tags.clear(within)]);
-  }
-
-  /** What the origin said a tag is; kept for the time when the origin is gone. */
-  async resolved(repository: Repository, tag: string, descriptor: Descriptor): Promise<void> {
-    await this.confirm(repository, { ...descriptor, kind: 'manifest' });
-    await this.#tags.put(`${name(repository)}\0${tag}`, { ...descriptor, atMs: this.#now() });
-  }
-
-  async lastResolution(repository: Repository, tag: string): Promise<Descriptor | undefined> {
-    const last = await this.#tags.get(`${name(repository)}\0${tag}`);
-    return last === undefined ? undefined : { digest: last.digest, size: last.size, mediaType: last.mediaType };
-  }
-
-  /** The origin says that there is no such tag. */
-  async forgetTag(repository: Repository, tag: string): Promise<void> {
-    await this.#tags.del(`${name(repository)}\0${tag}`);
-  }
-
   async close(): Promise<void> {
+    this.#stopPruning();
+    await Promise.all(this.#tables.map((table) => table.idle()));
     await this.#db.close();
   }
 
-  #stored({ size, mediaType, kind }: Fact): StoredFact {
-    return { size, mediaType, kind, atMs: this.#now() };
+  /** What this caller may have of the digest without a question to the origin. */
+  async granted(repository: Repository, kind: Fact['kind'], digest: Digest, caller: Caller): Promise<Grant | undefined> {
+    const fresh = this.#callers.authorities(repository, caller).filter((authority) => this.#decisions.fresh(repository, authority));
+    if (fresh.length === 0) return undefined;
+    const fact = await this.known(repository, kind, digest);
+    if (fact === undefined) return undefined;
+    const key = factKey(repository, kind, digest);
+    const notBeforeMs = Math.max(this.#nowMs() - FRESH_MS, (this.#gone.at(key) ?? Number.NEGATIVE_INFINITY) + 1);
+    for (const authority of fresh) {
+      const atMs = Math.max(this.#grants.at(grantKey(key, authority)) ?? Number.NEGATIVE_INFINITY, fact.impliedAtMs ?? Number.NEGATIVE_INFINITY);
+      if (atMs >= notBeforeMs) return { fact, permit: permitOf(repository, authority), atMs };
+    }
+    return undefined;
   }
 
-  #touch(repository: Repository): void {
-    this.#confirmed.delete(name(repository));
-    this.#confirmed.set(name(repository), this.#now());
-    if (this.#confirmed.size > MAX_REPOSITORIES) this.#confirmed.delete(this.#confirmed.keys().next().value!);
+  /** What is known of a digest in a repository. A reference to what came here out of another, private one is nothing known. */
+  async known(repository: Repository, kind: Fact['kind'], digest: Digest): Promise<KnownFact | undefined> {
+    const fact = await this.facts.get(repository, kind, digest);
+    if (fact === undefined || fact.confirmed) return fact;
+    return (await this.#private.elsewhereOnly(repository, digest)) ? undefined : fact;
   }
 
-  async #prune(): Promise<void> {
-    const before = this.#now() - KEEP_MS;
-    // Facts and tags share the field, and sublevels lie in the same range of keys.
-    for await (const [id, value] of this.#db.iterator()) {
-      if (value.atMs < before) await this.#db.del(id);
+  /**
+   * Asks the origin with one of the caller's authorities after the other, until it answers.
+   * @param gone called where the origin does not have it although it lets the caller in
+   * @throws AgentError ACCESS_DENIED, BLOB_DENIED, CREDENTIALS_WANTED, and what the origin answers
+   */
+  async ask<T extends { readonly right: Right }>(
+    repository: Repository,
+    caller: Caller,
+    about: 'blob' | 'manifest',
+    question: (authority: Authority) => Promise<T>,
+    gone?: () => Promise<void>,
+  ): Promise<{ answer: T; permit: Permit }> {
+    const authorities = this.#callers.authorities(repository, caller);
+    let unknown: AgentError | undefined;
+    let refusal: AgentError | undefined;
+    let failure: AgentError | undefined;
+    for (const authority of this.#mostLikelyFirst(repository, authorities)) {
+      try {
+        const answer = await question(authority);
+        return { answer, permit: await this.#allowed(repository, authority, answer.right) };
+      } catch (error) {
+        const said = toAgentError(error);
+        if (isRefusal(said)) await this.#note(this.#decisions.refuse(repository, authority));
+        if (isUnknown(said)) {
+          unknown = said;
+          const letIn = this.#decisions.fresh(repository, authority);
+          if (gone !== undefined && (letIn || (await this.#decisions.before(repository, authority)))) await this.#note(gone());
+          if (letIn) break;
+        } else if (isRefusal(said)) refusal = said;
+        else if (mayDependOnCredentials(said)) failure = said;
+        else throw said;
+      }
+    }
+    // Registries that hide what may not be read say that it is not there; and what is not there needs no right.
+    const answer = unknown ?? failure ?? denial(repository, about, refusal, this.#situation(repository, caller));
+    if (answer !== failure) this.#init.decided?.(answer === unknown ? 'unknown' : 'denied');
+    throw answer;
+  }
+
+  /**
+   * Whose right to what is known of a repository holds while its origin does not answer.
+   * @param failure why the origin is taken to be down
+   */
+  async whileDown(repository: Repository, caller: Caller, failure: AgentError): Promise<Permit | undefined> {
+    const { originDown } = this.rules;
+    if (originDown !== 'deny') {
+      for (const authority of this.#callers.authorities(repository, caller)) {
+        if (!(await this.#decisions.before(repository, authority))) continue;
+        this.#init.decided?.('down-kept');
+        return permitOf(repository, authority);
+      }
+    }
+    // A token server that fails for one caller only is not down.
+    if (originDown === 'allow' && failure.code !== 'ORIGIN_AUTH_FAILED') {
+      this.#init.decided?.('down-allowed');
+      return { repository, authority: undefined, private: true };
+    }
+    this.#init.decided?.('down-denied');
+    return undefined;
+  }
+
+  /** Whether the fleet may be asked for a digest while the origin is down: that tells the repository's name. */
+  async mayAskFleet(repository: Repository, caller: Caller): Promise<boolean> {
+    if (this.rules.originDown === 'deny') return false;
+    const [anonymous, ...others] = this.#callers.authorities(repository, caller);
+    return this.rules.tellPrivateNames || others.length === 0 || (await this.#decisions.before(repository, anonymous!));
+  }
+
+  /** The origin has just answered for this digest with this permit. */
+  async confirm({ repository, authority }: Permit, { kind, digest, size, mediaType }: Fact): Promise<KnownFact> {
+    const fact = { kind, digest, size, mediaType };
+    const key = factKey(repository, kind, digest);
+    this.#gone.delete(key);
+    if (authority !== undefined) this.#grants.mark(grantKey(key, authority), this.#nowMs() + FRESH_MS);
+    const known = await this.#note(this.facts.confirm(repository, fact));
+    return known ?? { ...fact, impliedAtMs: undefined, confirmed: true, proven: false };
+  }
+
+  /** A manifest of this repository refers to these. @param atMs when the origin last had that manifest */
+  async imply(repository: Repository, facts: readonly Fact[], atMs: number): Promise<void> {
+    // A manifest from before does not bring back what the origin has said is gone.
+    const there = facts.filter(({ kind, digest }) => (this.#gone.at(factKey(repository, kind, digest)) ?? Number.NEGATIVE_INFINITY) < atMs);
+    await this.#note(this.facts.imply(repository, there, atMs));
+  }
+
+  /** The origin does not have this digest in this repository. */
+  async forget(repository: Repository, kind: Fact['kind'], digest: Digest): Promise<void> {
+    const key = factKey(repository, kind, digest);
+    this.#gone.mark(key, this.#nowMs() + FRESH_MS);
+    await this.facts.forget(repository, kind, digest);
+  }
+
+  /** The origin has refused the bytes to this authority in the middle of a download. */
+  async refused({ origin, repository, kind }: Repository & Pick<Fact, 'kind'>, authority: Authority, digest: Digest, error: AgentError): Promise<void> {
+    const place = { origin, repository };
+    await this.#note(isUnknown(error) ? this.forget(place, kind, digest) : this.#decisions.refuse(place, authority));
+  }
+
+  /** The bytes of this digest are handed out with this permit. */
+  async opened({ repository, private: secret }: Permit, digest: Digest): Promise<void> {
+    if (secret) await this.#note(this.#private.read(repository, digest));
+  }
+
+  /** The origin has just said what this tag is. */
+  async resolved(permit: Permit, tag: string, descriptor: Descriptor): Promise<KnownFact> {
+    await this.#note(this.facts.resolved(permit.repository, tag, descriptor));
+    return this.confirm(permit, { ...descriptor, kind: 'manifest' });
+  }
+
+  /** Whether the bytes may be served only once the origin has shown that it has them: one that nobody configured may say anything. */
+  needsProof({ repository }: Permit, fact: KnownFact): boolean {
+    return !fact.proven && !this.#init.listed(repository.origin);
+  }
+
+  /** Where in the blob it has to show them, from 0 to 1: known to this agent alone, and the same place each time. */
+  sampleAt({ repository }: Permit, { kind, digest }: Fact): number {
+    return createHmac('sha256', this.#init.key).update(`sample of ${factKey(repository, kind, digest)}`).digest().readUInt32BE() / 2 ** 32;
+  }
+
+  /** The origin has shown the bytes of this digest. */
+  async proven({ repository }: Permit, { kind, digest }: Fact): Promise<void> {
+    await this.#note(this.facts.prove(repository, kind, digest));
+  }
+
+  /** Nobody's right before others; but first the one that the origin took a moment ago. */
+  #mostLikelyFirst(repository: Repository, authorities: readonly Authority[]): Authority[] {
+    const fresh = (authority: Authority): number => Number(this.#decisions.fresh(repository, authority));
+    return authorities.toSorted((a, b) => fresh(b) - fresh(a));
+  }
+
+  async #allowed(repository: Repository, authority: Authority, right: Right): Promise<Permit> {
+    // An agent that has no credentials asks as anybody does.
+    const used: Authority = right.anonymous ? { kind: 'anonymous' } : authority;
+    this.#init.decided?.(used.kind === 'anonymous' ? 'public' : used.kind);
+    await this.#note(this.#decisions.allow(repository, used, right));
+    return permitOf(repository, used);
+  }
+
+  #situation(repository: Repository, caller: Caller): Situation {
+    return {
+      mode: this.rules.mode,
+      allowed: this.#callers.allows(repository),
+      credentials: usableAuthorization(caller.authorization) !== undefined,
+      listed: this.#init.listed(repository.origin),
+      challenge: this.rules.challenge,
+    };
+  }
+
+  async #note<T>(noted: Promise<T>): Promise<T | undefined> {
+    try {
+      return await noted;
+    } catch (error) {
+      this.#init.unnoted?.(error);
+      return undefined;
     }
   }
 }
 
-function name({ origin, repository }: Repository): string {
-  return `${origin}\0${repository}`;
+function permitOf(repository: Repository, authority: Authority): Permit {
+  return { repository, authority, private: authority.kind !== 'anonymous' };
 }
 
-function key(repository: Repository, digest: Digest): string {
-  return `${name(repository)}\0${digest}`;
+function grantKey(fact: string, authority: Authority): string {
+  return `${fact}\0${subjectOf(authority)}`;
+}
+
+/** The origin shows nothing of the repository to this authority. */
+function isRefusal({ code, detail }: AgentError): boolean {
+  return code === 'ORIGIN_DENIED' || code === 'ORIGIN_UNAUTHORIZED' || detail?.['originCode'] === 'NAME_UNKNOWN';
+}
+
+/** The origin does not have it, as far as this authority is told. */
+export function isUnknown({ code }: AgentError): boolean {
+  return code === 'MANIFEST_UNKNOWN' || code === 'BLOB_UNKNOWN' || code === 'REPOSITORY_UNKNOWN';
+}
+
+/** Requests are limited, or tokens given out, by who asks. */
+function mayDependOnCredentials({ code, detail }: AgentError): boolean {
+  const status = detail?.['status'];
+  return code === 'ORIGIN_THROTTLED' || (code === 'ORIGIN_AUTH_FAILED' && typeof status === 'number' && status < 500);
+}
+
+function unhurriedly(intervalMs: number, tick: () => void): () => void {
+  const timer = setInterval(tick, intervalMs);
+  timer.unref();
+  return () => clearInterval(timer);
 }

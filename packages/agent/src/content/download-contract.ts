@@ -1,9 +1,11 @@
 // What a Download is given, and what it tells: its components, settings, events and status.
 
 import type { IndexRange } from '@flotilla/shared/bitfield';
+import type { AgentError } from '../errors.ts';
 import type { Download } from './download.ts';
-import type { Coordinator, Origin, PartialBlob, Source, SourceStatus, StoredBlob, Swarm } from './ports.ts';
+import type { Authority, Coordinator, Origin, PartialBlob, Source, SourceStatus, StoredBlob, Swarm } from './ports.ts';
 import type { ByteSource } from './provenance.ts';
+import type { SourceRight } from './sources.ts';
 import type { HashPool } from './verification.ts';
 
 /** Something out of the ordinary in a pull; each is counted. */
@@ -15,6 +17,8 @@ export interface DownloadEvents {
   fallback(kind: DownloadFallback, download: Download): void;
   /** The blob was verified; `stored` unless there was no room to keep it. */
   finished(download: Download, stored: StoredBlob | undefined): void;
+  /** The origin does not let this right read the blob (any more). */
+  refused(download: Download, right: SourceRight, error: AgentError): void;
   /** Everything is let go of: the blob may be opened anew. */
   closed(download: Download): void;
 }
@@ -34,8 +38,8 @@ export interface DownloadComponents {
 
 export interface DownloadInit {
   readonly source: Source;
-  /** Whether this host may read the blob at its origin (asked for leases). */
-  readonly canRead: boolean;
+  /** With whose right this host may read the blob at its origin; undefined: it may not, and asks for no leases. */
+  readonly authority: Authority | undefined;
   readonly mediaType?: string | undefined;
   /** How long a download without readers stays. @default 5000 */
   readonly lingerMs?: number;
@@ -69,7 +73,7 @@ export interface DownloadStatus {
 
 const DEFAULTS = { lingerMs: 5000, hedgeMs: 5000, stallMs: 60_000, auditMs: 15_000, settleMs: 2000, windowBytes: 16 * 1024 * 1024 };
 
-export type CompleteInit = Required<Omit<DownloadInit, 'mediaType'>> & Pick<DownloadInit, 'mediaType'>;
+export type CompleteInit = Required<Omit<DownloadInit, 'mediaType' | 'authority'>> & Pick<DownloadInit, 'mediaType' | 'authority'>;
 
 /** With the defaults: a setting that is `undefined` does not take the place of one. */
 export function withDefaults(init: DownloadInit): CompleteInit {

@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { AgentError } from '../errors.ts';
 import { bench } from './test-download.ts';
+import type { SourceRight } from './sources.ts';
 import { CHUNK, collect, Gate, grantingCoordinator, makeBlob, spoilt, TestCoordinator, TestPartial } from './test-ports.ts';
 
 const SIZE = 10 * CHUNK + 1000;
@@ -477,14 +478,64 @@ describe('leases', () => {
       ['c', new AgentError('ORIGIN_UNREACHABLE', 'gone'), 'failed', undefined],
     ] as const) {
       origin.down = error;
+      download.admit({ source: tracker.wants[0]!.source, authority: { kind: 'anonymous' } });
       tracker.grant(id, 0, 4);
       expect(await tracker.released(id)).toMatchObject({ reason, retryAfterMs });
     }
     await download.close();
   });
 
+  describe('are read with the right of a caller that was let in', () => {
+    const source = { origin: 'lab', repository: 'private/app', kind: 'blob', private: true } as const;
+    const ann: SourceRight = { source, authority: { kind: 'caller', id: 'ann', authorization: 'Basic YTph' } };
+    const own: SourceRight = { source, authority: { kind: 'agent' } };
+    const refused = new AgentError('ORIGIN_DENIED', '403');
+
+    test('nobody asks for leases before one comes whose right does', async () => {
+      const { blob, read, tracker, origin, download } = bench(makeBlob(2 * CHUNK), { source, authority: undefined });
+      const reader = read();
+      expect(tracker.wants).toEqual([{ source, canRead: false }]);
+      expect(tracker.of('need')).toEqual([]);
+      download.admit(ann);
+      expect(tracker.wants.at(-1)).toEqual({ source, canRead: true });
+      expect(tracker.of('need')).toMatchObject([{ runs: 2 }]);
+      tracker.grant('a', 0, 2);
+      expect(await collect(await reader)).toEqual(blob.bytes);
+      expect(origin.events.all.filter((event) => event.type === 'read').map(({ authority }) => authority)).toEqual([ann.authority]);
+    });
+
+    test('one that the origin refuses is told and dropped; another one does', async () => {
+      const { blob, read, tracker, origin, download, events } = bench(makeBlob(2 * CHUNK), { ...ann });
+      const reader = read();
+      download.admit(own);
+      origin.refuse = ({ kind }) => (kind === 'agent' ? refused : undefined);
+      tracker.grant('a', 0, 2);
+      expect(await tracker.released('a')).toMatchObject({ reason: 'denied' });
+      expect(events.all.filter((event) => event.type === 'refused')).toEqual([{ type: 'refused', right: own, code: 'ORIGIN_DENIED' }]);
+      // Whoever leases takes it that this host may not read any more: it hears that it may.
+      expect(tracker.wants.at(-1)).toEqual({ source, canRead: true });
+      tracker.grant('b', 0, 2);
+      expect(await collect(await reader)).toEqual(blob.bytes);
+      expect(download.status().lastError).toContain('ORIGIN_DENIED');
+    });
+
+    test('when the last one is refused the origin is left to others', async () => {
+      const { blob, read, tracker, origin, peers } = bench(makeBlob(2 * CHUNK), { ...ann });
+      const reader = read();
+      origin.refuse = () => refused;
+      tracker.grant('a', 0, 2);
+      await tracker.released('a');
+      expect(tracker.wants.at(-1)).toEqual({ source, canRead: false });
+      tracker.grant('b', 0, 2);
+      expect(await tracker.released('b')).toMatchObject({ reason: 'denied' });
+      expect(origin.asked('read')).toBe(1);
+      for (const index of [0, 1]) await peers.deliver('p', index, blob.chunk(index));
+      expect(await collect(await reader)).toEqual(blob.bytes);
+    });
+  });
+
   test('a host that may not read at the origin asks for no lease', async () => {
-    const { blob, read, tracker, peers } = bench(makeBlob(2 * CHUNK), { canRead: false });
+    const { blob, read, tracker, peers } = bench(makeBlob(2 * CHUNK), { authority: undefined });
     const reader = read();
     for (const index of [0, 1]) await peers.deliver('p', index, blob.chunk(index));
     expect(await collect(await reader)).toEqual(blob.bytes);

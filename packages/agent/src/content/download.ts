@@ -18,9 +18,10 @@ import { Demand } from './demand.ts';
 import { withDefaults, type CompleteInit, type DownloadComponents, type DownloadInit, type DownloadStatus } from './download-contract.ts';
 import { HeldLeases } from './held-leases.ts';
 import { Patience } from './patience.ts';
-import type { ByteRange, ChunkVerdict, Lease, LeaseHandle, LeaseMember, LeaseRoster, StoredBlob, SwarmHandle, SwarmMember } from './ports.ts';
+import type { ByteRange, ChunkVerdict, Lease, LeaseHandle, LeaseMember, LeaseRoster, Source, StoredBlob, SwarmHandle, SwarmMember } from './ports.ts';
 import { Provenance, type ByteSource } from './provenance.ts';
 import { Readers, type DemandChange } from './readers.ts';
+import { Sources, type SourceRight } from './sources.ts';
 import { Watch } from './watch.ts';
 
 const URGENT_MS = 1000;
@@ -34,6 +35,7 @@ export class Download implements SwarmMember, LeaseMember {
   readonly #chunks: Chunks;
   readonly #readers: Readers;
   readonly #demand: Demand;
+  readonly #sources = new Sources();
   readonly #leases: HeldLeases;
   readonly #swarm: SwarmHandle;
   readonly #tracker: LeaseHandle;
@@ -42,6 +44,8 @@ export class Download implements SwarmMember, LeaseMember {
   readonly #startedMs: number;
   #lastError: AgentError | undefined;
   #toldUnkept: boolean;
+  /** Where it is read and whether, as the coordinator knows it. */
+  #told = '';
   #open = true;
   #closing: Promise<void> | undefined;
   #closed = false;
@@ -81,18 +85,20 @@ export class Download implements SwarmMember, LeaseMember {
       unvouched: () => this.#with.events.fallback('unvouched', this),
     });
     this.#demand = new Demand(this.key, this.#init.windowBytes, this.#readers, this.#chunks);
-    this.#leases = new HeldLeases(this.key, init.source, {
+    this.#admit(init);
+    this.#leases = new HeldLeases(this.key, {
       origin: components.origin,
+      right: () => this.#sources.best,
       handle: () => this.#tracker,
       now,
       onBytes: (lease) => this.#patience.progressed(now(), lease.mode === 'hedge'),
       onChunk: (lease, index, digest, bytes) => this.#fromOrigin(lease, index, digest, bytes),
-      onFailure: (error) => this.#originFailed(error),
+      onFailure: (error, right) => this.#originFailed(error, right),
       onChange: () => this.#leasesChanged(),
       has: (index) => this.have.has(index),
     });
     this.#swarm = components.swarm.join(this);
-    this.#tracker = components.coordinator.join(this, init.source, init.canRead);
+    this.#tracker = components.coordinator.join(this, this.#source, this.#canRead);
     this.#watch = new Watch(this.#patience, { ...components, chunks: this.#chunks, readers: this.#readers, leases: this.#leases, swarm: this.#swarm }, {
       roster: () => this.roster(),
       hedge: (index) => this.#hedge(index),
@@ -111,6 +117,11 @@ export class Download implements SwarmMember, LeaseMember {
     return this.#open;
   }
 
+  /** Somebody who joins has a right to read it at the origin too, perhaps a better one. */
+  admit(init: Pick<DownloadInit, 'source' | 'authority'>): void {
+    if (this.#admit(init)) this.#rightsChanged(false);
+  }
+
   /** Joins as a reader, at once; see Readers.read. Only while `open`. */
   read(asked: ByteRange | readonly ByteRange[], signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
     return this.#readers.read(asked, signal);
@@ -126,7 +137,7 @@ export class Download implements SwarmMember, LeaseMember {
     return {
       digest: this.key.digest,
       size: this.key.size,
-      source: this.#init.source,
+      source: this.#source,
       state: this.#state,
       chunks: this.have.length,
       held: this.have.count,
@@ -150,6 +161,33 @@ export class Download implements SwarmMember, LeaseMember {
     if (this.#closed) return 'closed';
     if (this.#chunks.stored !== undefined) return 'finished';
     return this.#chunks.repairing ? 'repairing' : 'running';
+  }
+
+  /** Where it is read, or would be. */
+  get #source(): Source {
+    return this.#sources.best?.source ?? this.#init.source;
+  }
+
+  get #canRead(): boolean {
+    return this.#sources.best !== undefined;
+  }
+
+  /** @returns whether another right is the best now */
+  #admit({ source, authority }: Pick<DownloadInit, 'source' | 'authority'>): boolean {
+    const before = this.#sources.best;
+    if (authority !== undefined) this.#sources.admit({ source, authority });
+    return this.#sources.best !== before;
+  }
+
+  /** @param refused whoever leases takes it that this host may not read any more */
+  #rightsChanged(refused: boolean): void {
+    const told = `${this.#canRead} ${JSON.stringify(this.#source)}`;
+    if (refused || told !== this.#told) {
+      this.#told = told;
+      this.#leases.forgetAsked();
+      this.#tracker.source(this.#source, this.#canRead);
+    }
+    this.#updateNeed();
   }
 
   // ---- what the swarm asks (Holding, SwarmMember)
@@ -350,17 +388,24 @@ export class Download implements SwarmMember, LeaseMember {
 
   #updateNeed(): void {
     if (!this.#open || this.#state === 'finished') return;
-    const needs = this.#state === 'running' && this.#init.canRead && this.#readers.count > 0;
+    const needs = this.#state === 'running' && this.#canRead && this.#readers.count > 0;
     this.#leases.ask(needs ? this.#demand.ranges() : undefined);
   }
 
-  #originFailed(error: AgentError): void {
+  #originFailed(error: AgentError, right: SourceRight | undefined): void {
     this.#lastError = error;
+    if (right !== undefined && isRefusal(error)) {
+      this.#with.events.refused(this, right, error);
+      this.#sources.refuse(right);
+      this.#rightsChanged(true);
+      // Another reader's right may do.
+      if (this.#canRead) return;
+    }
     this.#patience.originFailed(error, this.#with.now());
   }
 
   #hedge(index: number): void {
-    if (!this.#init.canRead || !this.#demand.includes(index)) return;
+    if (!this.#canRead || !this.#demand.includes(index)) return;
     this.#with.events.fallback('hedge', this);
     this.#tracker.hedge(index);
   }
@@ -402,4 +447,9 @@ export class Download implements SwarmMember, LeaseMember {
       this.#with.events.closed(this);
     }
   }
+}
+
+/** The origin does not take the right that was used. */
+function isRefusal({ code }: AgentError): boolean {
+  return code === 'ORIGIN_DENIED' || code === 'ORIGIN_UNAUTHORIZED' || code === 'BLOB_UNKNOWN' || code === 'MANIFEST_UNKNOWN';
 }

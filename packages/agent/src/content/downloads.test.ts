@@ -7,7 +7,7 @@ import { Downloads, type DownloadSettings } from './downloads.ts';
 import { hashPool } from './test-download.ts';
 import { CHUNK, collect, Gate, grantingCoordinator, makeBlob, TestClock, TestOrigin, TestStore, TestSwarm, type TestBlob, type TestCoordinator } from './test-ports.ts';
 
-const INIT: DownloadInit = { source: { origin: 'docker.io', repository: 'library/nginx', kind: 'blob' }, canRead: true };
+const INIT: DownloadInit = { source: { origin: 'docker.io', repository: 'library/nginx', kind: 'blob' }, authority: { kind: 'anonymous' } };
 const blob = makeBlob(6 * CHUNK + 100);
 
 interface Host {
@@ -42,6 +42,7 @@ function host(settings: DownloadSettings = {}, log = pino({ enabled: false })): 
       now: clock.now,
       every: clock.every,
       log,
+      refused: () => {},
       metrics: { bytes: () => {}, stored: (bytes) => stored.push(bytes), fallback: (kind) => counted.push(kind) },
     },
     settings,

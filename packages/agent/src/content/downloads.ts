@@ -2,17 +2,21 @@
 
 import { Bitfield } from '@flotilla/shared/bitfield';
 import type { BlobKey } from '@flotilla/shared/chunk-map';
+import type { Digest } from '@flotilla/shared/digest';
 import { AgentError, toAgentError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Download } from './download.ts';
 import type { DownloadComponents, DownloadEvents, DownloadInit, DownloadStatus } from './download-contract.ts';
 import { ReadPlan, type Visit } from './read-plan.ts';
+import type { SourceRight } from './sources.ts';
 import type { ByteRange, Holding, Holdings, ServedBlob, Store, StoredBlob } from './ports.ts';
 
 export interface DownloadsComponents extends Omit<DownloadComponents, 'partial' | 'events'> {
   readonly store: Store;
   readonly log: Logger;
   readonly metrics: Pick<DownloadEvents, 'bytes'> & { stored(bytes: number): void; fallback(kind: string): void };
+  /** The origin does not let this right read this blob (any more). */
+  readonly refused: (right: SourceRight, digest: Digest, error: AgentError) => void;
 }
 
 type Asked = ByteRange | readonly ByteRange[];
@@ -92,7 +96,10 @@ export class Downloads implements Holdings {
       signal.throwIfAborted();
       if (this.#closed) throw new AgentError('DRAINING', 'the agent is stopping');
       const active = this.#active.get(id);
-      if (active?.open) return active;
+      if (active?.open) {
+        active.admit(init);
+        return active;
+      }
       const stored = await this.#stored(key);
       if (stored !== undefined) return stored;
       if (this.#active.get(id)?.open) continue;
@@ -131,6 +138,7 @@ export class Downloads implements Holdings {
         const ms = this.#with.now() - which.status().startedMs;
         log.info({ digest: key.digest, size: key.size, ...init.source, ...which.provenance.summary(), ms, kept: stored !== undefined }, 'blob finished');
       },
+      refused: (_, right, error) => this.#with.refused(right, key.digest, error),
       closed: (which) => {
         this.#forget(which);
         this.#running.delete(which);

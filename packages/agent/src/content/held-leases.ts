@@ -3,10 +3,11 @@
 
 import type { IndexRange } from '@flotilla/shared/bitfield';
 import { chunkBounds, chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
-import { toAgentError, type AgentError } from '../errors.ts';
+import { AgentError, toAgentError } from '../errors.ts';
 import { chunkDigest } from '../hash.ts';
 import { NoRangesError, readOriginRun } from './origin-run.ts';
-import type { Lease, LeaseHandle, Origin, ReleaseReason, Source } from './ports.ts';
+import type { Lease, LeaseHandle, Origin, ReleaseReason } from './ports.ts';
+import type { SourceRight } from './sources.ts';
 
 /** One run being read and one spare, so that the next run's round trip is hidden (docs/decisions). */
 const WANTED_RUNS = 2;
@@ -40,14 +41,16 @@ interface HeldLease {
 
 export interface HeldLeasesComponents {
   readonly origin: Origin;
+  /** With whose right the origin is read now; undefined: with nobody's. */
+  readonly right: () => SourceRight | undefined;
   readonly handle: () => LeaseHandle;
   readonly now: () => number;
   /** Bytes came from the origin. */
   onBytes(lease: Lease): void;
   /** A whole chunk and its digest, unverified. Resolves once it was dealt with; what it throws ends the run. Not for audits. */
   onChunk(lease: Lease, index: number, digest: Uint8Array, bytes: Uint8Array): Promise<void>;
-  /** A run failed and was given back. */
-  onFailure(error: AgentError): void;
+  /** A run that was read with this right failed and was given back. */
+  onFailure(error: AgentError, right: SourceRight | undefined): void;
   /** What is read or held has changed. */
   onChange(): void;
   has(index: number): boolean;
@@ -55,7 +58,6 @@ export interface HeldLeasesComponents {
 
 export class HeldLeases {
   readonly #key: BlobKey;
-  readonly #source: Source;
   readonly #with: HeldLeasesComponents;
   readonly #held = new Map<string, HeldLease>();
   readonly #running = new Set<Promise<void>>();
@@ -65,9 +67,8 @@ export class HeldLeases {
   #originRate = 0;
   #stopping = false;
 
-  constructor(key: BlobKey, source: Source, components: HeldLeasesComponents) {
+  constructor(key: BlobKey, components: HeldLeasesComponents) {
     this.#key = key;
-    this.#source = source;
     this.#with = components;
   }
 
@@ -195,6 +196,7 @@ export class HeldLeases {
 
   async #read(held: HeldLease): Promise<void> {
     const { lease, abort } = held;
+    const right = this.#with.right();
     const startedMs = this.#with.now();
     let bytes = 0;
     const inWork: Promise<void>[] = [];
@@ -213,6 +215,7 @@ export class HeldLeases {
       }
     };
     try {
+      if (right === undefined) throw new AgentError('ORIGIN_DENIED', `nobody here may read ${this.#key.digest} at its origin`);
       if (lease.mode !== 'audit') this.#skipHeld(held);
       if (unread(held) > 0) {
         const run = { first: held.next, count: unread(held), whole: lease.mode === 'stream' };
@@ -221,7 +224,7 @@ export class HeldLeases {
           bytes += n;
           this.#progress(held, n);
         };
-        for await (const chunk of readOriginRun(this.#with.origin, this.#source, this.#key, run, onBytes, abort.signal)) {
+        for await (const chunk of readOriginRun(this.#with.origin, right, this.#key, run, onBytes, abort.signal)) {
           held.next = Math.max(held.next, chunk.index + 1);
           inWork.push(handOn(chunk.index, chunk.bytes));
           if (inWork.length >= PIPELINE_CHUNKS) await inWork.shift();
@@ -236,11 +239,11 @@ export class HeldLeases {
       this.#end(held, 'unneeded');
     } catch (error) {
       await Promise.all(inWork);
-      this.#fail(held, error);
+      this.#fail(held, error, right);
     }
   }
 
-  #fail(held: HeldLease, error: unknown): void {
+  #fail(held: HeldLease, error: unknown, right: SourceRight | undefined): void {
     if (held.abort.signal.aborted) {
       this.#end(held, 'unneeded');
       return;
@@ -251,7 +254,7 @@ export class HeldLeases {
     }
     const failure = toAgentError(error);
     this.#end(held, releaseReason(failure), failure.retryAfterMs);
-    this.#with.onFailure(failure);
+    this.#with.onFailure(failure, right);
   }
 
   #skipHeld(held: HeldLease): void {

@@ -19,6 +19,7 @@ const OCI = 'application/vnd.oci.image.manifest.v1+json';
 const gone = new AgentError('ORIGIN_UNREACHABLE', 'connection refused');
 const { signal } = new AbortController();
 const caller: Caller = { authorization: undefined, asksOrigin: false };
+const asking: Caller = { ...caller, asksOrigin: true };
 
 const layer = makeBlob(3 * CHUNK + 5, 'layer');
 const config = makeBlob(200, 'config');
@@ -38,7 +39,13 @@ let images: Images;
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'flotilla-images-'));
   clock = new TestClock();
-  rights = await Rights.open(dir, clock.now);
+  rights = await Rights.open(dir, {
+    rules: { mode: 'agent', allow: [], originDown: 'same-repository', challenge: false, tellPrivateNames: false },
+    key: new Uint8Array(32),
+    listed: () => true,
+    nowMs: clock.now,
+    every: clock.every,
+  });
   origin = new TestOrigin();
   coordinator = grantingCoordinator();
   store = new TestStore();
@@ -46,9 +53,10 @@ beforeEach(async () => {
   const log = pino({ enabled: false });
   downloads = new Downloads({
     store, origin, swarm: new TestSwarm(), coordinator, hashes: hashPool(), now: clock.now, every: clock.every, log,
+    refused: () => {},
     metrics: { bytes: () => {}, stored: () => {}, fallback: () => {} },
   });
-  prefetch = new Prefetch((repository, reference, stop) => downloads.fetch(reference, downloadInit(repository, reference), stop), () => {});
+  prefetch = new Prefetch((permit, reference, stop) => downloads.fetch(reference, downloadInit(permit, reference), stop), () => {});
   images = new Images({ origin, downloads, rights, coordinator, prefetch, log, fallback: (kind) => counted.push(kind), now: clock.now });
   for (const blob of [layer, config, manifest]) origin.add(blob);
   origin.tags.set('latest', descriptorOf(manifest));
@@ -138,7 +146,7 @@ describe('a tag', () => {
 });
 
 describe('a digest', () => {
-  test('of a manifest that was read here is served without a question, for a minute', async () => {
+  test('that a manifest read here refers to is served without a question, for a minute', async () => {
     await pullManifest();
     const asked = origin.events.all.length;
     expect(await pullBlob(config.key.digest)).toEqual(config.bytes);
@@ -147,9 +155,29 @@ describe('a digest', () => {
     clock.advance(60_001);
     expect(await pullBlob(config.key.digest)).toEqual(config.bytes);
     expect(origin.asked('stat')).toBe(1);
-    // That answer was fresh for the repository.
-    expect(await pullBlob(layer.key.digest)).toEqual(layer.bytes);
+    // That answer is good for another minute, and for that digest alone.
+    expect(await pullBlob(config.key.digest)).toEqual(config.bytes);
     expect(origin.asked('stat')).toBe(1);
+    expect(await pullBlob(layer.key.digest)).toEqual(layer.bytes);
+    expect(origin.asked('stat')).toBe(2);
+  });
+
+  test('is asked of the origin by HEAD, always; its 404 ends what was known', async () => {
+    await pullManifest();
+    await pullBlob(layer.key.digest);
+    await images.blob(NGINX, layer.key.digest, asking, signal);
+    await images.manifest(NGINX, { digest: manifest.key.digest }, [], asking, signal);
+    expect([origin.asked('stat'), origin.asked('resolve')]).toEqual([1, 2]);
+    origin.blobs.delete(layer.key.digest);
+    expect(await pullBlob(layer.key.digest)).toEqual(layer.bytes);
+    await expect(images.blob(NGINX, layer.key.digest, asking, signal)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+    await expect(pullBlob(layer.key.digest)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+    // The manifest as the origin had it before refers to it still, which says less than the origin did since.
+    await (await images.manifest(NGINX, { digest: manifest.key.digest }, [], caller, signal)).bytes(signal);
+    await expect(pullBlob(layer.key.digest)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+    clock.advance(1);
+    await pullManifest();
+    expect(await pullBlob(layer.key.digest)).toEqual(layer.bytes);
   });
 
   test('can be asked for without its manifest having been read', async () => {
@@ -215,8 +243,8 @@ test.each(['ORIGIN_DENIED', 'ORIGIN_UNAUTHORIZED'] as const)('%s: what was known
   await pullManifest();
   await pullBlob(layer.key.digest);
   origin.down = new AgentError(code, 'no');
-  await expect(pullManifest()).rejects.toMatchObject({ code });
-  await expect(pullBlob(layer.key.digest)).rejects.toMatchObject({ code });
+  await expect(pullManifest()).rejects.toMatchObject({ code: 'ACCESS_DENIED', cause: origin.down });
+  await expect(pullBlob(layer.key.digest)).rejects.toMatchObject({ code: 'BLOB_DENIED', cause: origin.down });
   origin.down = gone;
   await expect(pullManifest()).rejects.toBe(gone);
   await expect(pullBlob(layer.key.digest)).rejects.toMatchObject({ code: 'ACCESS_UNDECIDED' });
@@ -237,7 +265,7 @@ test('a manifest that is none is refused, and refers to nothing', async () => {
 
 test('a disk that takes no notes fails no pull', async () => {
   const full = (): Promise<never> => Promise.reject(new Error('no space left on device'));
-  Object.assign(rights, { resolved: full, confirm: full, imply: full });
+  Object.assign(rights.facts, { resolved: full, confirm: full, imply: full });
   expect(new Uint8Array(await pullManifest())).toEqual(manifest.bytes);
   expect(await pullBlob(layer.key.digest)).toEqual(layer.bytes);
 });

@@ -1,23 +1,27 @@
-// Images as the local endpoint serves them: which digest a tag is, whether it may be served, how large a blob is.
-// The rules are the design's promises 6 and 7: a tag is resolved only at the origin; a digest is served only where the
-// origin has answered for it in that repository. While the origin is unreachable, what was known before still holds.
+// Images as the local endpoint serves them: which digest a tag is, whether this caller may have it, how large a blob is.
+// The rules are the design's promises 6 and 7: a tag is resolved only at the origin; a digest is served only in a repository that the
+// origin lets this caller into (access/). A HEAD asks the origin while it answers; a GET may use what is known for a minute. While the
+// origin is unreachable, what was known before holds as the rule `originDown` says.
 
 import type { Digest } from '@flotilla/shared/digest';
 import { formatReference, type Reference } from '@flotilla/shared/reference';
-import type { Fact, Rights } from '../access/rights.ts';
+import type { Fact, Grant, Rights } from '../access/rights.ts';
 import { AgentError, toAgentError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { DownloadInit } from './download-contract.ts';
 import type { Downloads } from './downloads.ts';
 import { MAX_MANIFEST_BYTES, parseManifest } from './manifest.ts';
-import type { Authority, Caller, Content, Coordinator, Descriptor, Origin, Referrers, Repository, ServedBlob, ServedManifest, TagPage } from './ports.ts';
+import type { Authority, Caller, Content, Coordinator, Granted, Origin, Permit, Referrers, Repository, ServedBlob, ServedManifest, TagPage } from './ports.ts';
+import { provePossession } from './possession.ts';
 import type { Prefetch } from './prefetch.ts';
 
 /** Digests are not asked about at an origin that has just been found unreachable, where something is known of them. */
 const DOWN_MS = 10_000;
 /** Origins of which that is remembered. */
 const MAX_DOWN = 256;
-const AGENT: Authority = { kind: 'agent' };
+/** Of what was known before the origin went away nobody knows how old it is. */
+const LONG_AGO_MS = 0;
+const ANONYMOUS: Authority = { kind: 'anonymous' };
 const ACCEPT_ANY = [
   'application/vnd.oci.image.index.v1+json',
   'application/vnd.oci.image.manifest.v1+json',
@@ -39,30 +43,32 @@ export interface ImagesComponents {
 
 export class Images implements Content {
   readonly #with: ImagesComponents;
-  readonly #downSinceMs = new Map<string, number>();
+  readonly #down = new Map<string, { readonly sinceMs: number; readonly failure: AgentError }>();
 
   constructor(components: ImagesComponents) {
     this.#with = components;
   }
 
-  async manifest(repository: Repository, reference: Reference, accept: readonly string[], _caller: Caller, signal: AbortSignal): Promise<ServedManifest> {
-    const { descriptor, stale } =
+  async manifest(repository: Repository, reference: Reference, accept: readonly string[], caller: Caller, signal: AbortSignal): Promise<ServedManifest> {
+    const { grant, stale } =
       'tag' in reference
-        ? await this.#resolve(repository, reference.tag, accept, signal)
-        : { descriptor: await this.#known(repository, reference.digest, 'manifest', signal), stale: false };
-    if (descriptor.size > MAX_MANIFEST_BYTES) {
-      throw new AgentError('MANIFEST_TOO_LARGE', `the manifest has ${descriptor.size} bytes`, { detail: { ...repository, reference: formatReference(reference) } });
+        ? await this.#resolve(repository, reference.tag, accept, caller, signal)
+        : { grant: await this.#known(repository, 'manifest', reference.digest, caller, signal), stale: false };
+    const { digest, size, mediaType } = grant.fact;
+    if (size > MAX_MANIFEST_BYTES) {
+      throw new AgentError('MANIFEST_TOO_LARGE', `the manifest has ${size} bytes`, { detail: { ...repository, reference: formatReference(reference) } });
     }
-    return { descriptor, stale, bytes: (readSignal) => this.#manifestBytes(repository, descriptor, readSignal) };
+    return { descriptor: { digest, size, mediaType }, stale, bytes: (readSignal) => this.#manifestBytes(grant, readSignal) };
   }
 
-  async blob(repository: Repository, digest: Digest, _caller: Caller, signal: AbortSignal): Promise<ServedBlob> {
-    const fact = await this.#known(repository, digest, 'blob', signal);
-    const served = this.#with.downloads.served({ digest, size: fact.size }, downloadInit(repository, fact));
+  async blob(repository: Repository, digest: Digest, caller: Caller, signal: AbortSignal): Promise<ServedBlob> {
+    const grant = await this.#known(repository, 'blob', digest, caller, signal);
+    const served = this.#served(grant);
     return {
       key: served.key,
-      open: async (range, readSignal) => {
-        const closed = this.#with.prefetch.opened(digest);
+      open: async (asked, readSignal) => {
+        await this.#opening(grant, served, readSignal);
+        const closed = this.#with.prefetch.opened(grant.permit, digest);
         const done = (): void => {
           readSignal.removeEventListener('abort', done);
           closed();
@@ -70,7 +76,7 @@ export class Images implements Content {
         // Also where nobody ever iterates.
         readSignal.addEventListener('abort', done, { once: true });
         try {
-          return whenDone(await served.open(range, readSignal), done);
+          return whenDone(await served.open(asked, readSignal), done);
         } catch (error) {
           done();
           throw error;
@@ -79,112 +85,157 @@ export class Images implements Content {
     };
   }
 
-  async tags(repository: Repository, page: { readonly n?: number; readonly last?: string }, _caller: Caller, signal: AbortSignal): Promise<TagPage> {
-    const { tags, next } = await this.#with.origin.listTags(repository, page, AGENT, signal);
-    return { tags, next };
+  async tags(repository: Repository, page: { readonly n?: number; readonly last?: string }, caller: Caller, signal: AbortSignal): Promise<TagPage> {
+    const { origin, rights } = this.#with;
+    const { answer } = await rights.ask(repository, caller, 'manifest', (authority) => origin.listTags(repository, page, authority, signal));
+    return { tags: answer.tags, next: answer.next };
   }
 
-  async referrers(repository: Repository, digest: Digest, _caller: Caller, signal: AbortSignal): Promise<Referrers> {
-    const { right: _right, ...referrers } = await this.#with.origin.referrers(repository, digest, AGENT, signal);
+  async referrers(repository: Repository, digest: Digest, caller: Caller, signal: AbortSignal): Promise<Referrers> {
+    const { origin, rights } = this.#with;
+    const { answer } = await rights.ask(repository, caller, 'manifest', (authority) => origin.referrers(repository, digest, authority, signal));
+    const { right: _right, ...referrers } = answer;
     return referrers;
   }
 
-  async #resolve(repository: Repository, tag: string, accept: readonly string[], signal: AbortSignal): Promise<{ descriptor: Descriptor; stale: boolean }> {
+  async #resolve(repository: Repository, tag: string, accept: readonly string[], caller: Caller, signal: AbortSignal): Promise<{ grant: Grant; stale: boolean }> {
     const { origin, rights } = this.#with;
+    const types = accept.length > 0 ? accept : ACCEPT_ANY;
     try {
-      const { right: _right, ...descriptor } = await origin.resolve(repository, tag, accept.length > 0 ? accept : ACCEPT_ANY, AGENT, signal);
-      this.#downSinceMs.delete(repository.origin);
-      await this.#note(rights.resolved(repository, tag, descriptor));
-      return { descriptor, stale: false };
+      const { answer, permit } = await rights.ask(
+        repository,
+        caller,
+        'manifest',
+        (authority) => origin.resolve(repository, tag, types, authority, signal),
+        () => rights.facts.forgetTag(repository, tag),
+      );
+      const { digest, size, mediaType } = answer;
+      const fact = await rights.resolved(permit, tag, { digest, size, mediaType });
+      this.#down.delete(repository.origin);
+      return { grant: { fact, permit, atMs: this.#with.now() }, stale: false };
     } catch (error) {
       const failure = toAgentError(error);
-      if (failure.code === 'MANIFEST_UNKNOWN') await this.#note(rights.forgetTag(repository, tag));
-      if (isDenied(failure)) await this.#note(rights.forgetRepository(repository));
       if (!isDown(failure)) throw failure;
-      this.#wentDown(repository);
-      const last = await rights.lastResolution(repository, tag);
-      if (last === undefined) throw failure;
+      this.#wentDown(repository, failure);
+      const permit = await rights.whileDown(repository, caller, failure);
+      const last = permit && (await rights.facts.lastResolution(repository, tag));
+      const fact = last && (await rights.known(repository, 'manifest', last.digest));
+      if (permit === undefined || fact === undefined) throw failure;
       this.#with.fallback('stale-tag');
-      this.#with.log.warn({ ...repository, tag, digest: last.digest, code: failure.code }, 'origin does not answer: serving the last resolution');
-      return { descriptor: last, stale: true };
+      this.#with.log.warn({ ...repository, tag, digest: fact.digest, code: failure.code }, 'origin does not answer: serving the last resolution');
+      return { grant: { fact, permit, atMs: LONG_AGO_MS }, stale: true };
     }
   }
 
-  /** Size and type of a digest that may be served from this repository. */
-  async #known(repository: Repository, digest: Digest, kind: Fact['kind'], signal: AbortSignal): Promise<Fact> {
+  /** Size and type of a digest that this caller may have from this repository. */
+  async #known(repository: Repository, kind: Fact['kind'], digest: Digest, caller: Caller, signal: AbortSignal): Promise<Grant> {
     const { rights } = this.#with;
-    const known = await rights.lookup(repository, digest);
-    const same = known !== undefined && known.fact.kind === kind ? known : undefined;
-    if (same !== undefined && (same.fresh || this.#isDown(repository))) return same.fact;
+    const granted = caller.asksOrigin ? undefined : await rights.granted(repository, kind, digest, caller);
+    if (granted !== undefined) return granted;
+    const silence = this.#silence(repository);
+    const before = silence && (await this.#knownBefore(repository, kind, digest, caller, silence));
+    if (before !== undefined) return before;
     try {
-      const fact = await this.#ask(repository, digest, kind, signal);
-      this.#downSinceMs.delete(repository.origin);
-      await this.#note(rights.confirm(repository, fact));
-      return fact;
+      const { answer, permit } = await rights.ask(
+        repository,
+        caller,
+        kind,
+        (authority) => this.#ask(repository, kind, digest, authority, signal),
+        () => rights.forget(repository, kind, digest),
+      );
+      this.#down.delete(repository.origin);
+      return { fact: await rights.confirm(permit, answer), permit, atMs: this.#with.now() };
     } catch (error) {
       const failure = toAgentError(error);
-      if (failure.code === 'BLOB_UNKNOWN' || failure.code === 'MANIFEST_UNKNOWN') await this.#note(rights.forget(repository, digest));
-      if (isDenied(failure)) await this.#note(rights.forgetRepository(repository));
       if (!isDown(failure)) throw failure;
-      this.#wentDown(repository);
+      this.#wentDown(repository, failure);
       this.#with.fallback('origin-down');
-      return same?.fact ?? (await this.#locate(repository, digest, kind, failure, signal));
+      return (await this.#knownBefore(repository, kind, digest, caller, failure)) ?? (await this.#locate(repository, kind, digest, caller, failure, signal));
     }
   }
 
-  async #ask(repository: Repository, digest: Digest, kind: Fact['kind'], signal: AbortSignal): Promise<Fact> {
+  async #ask(repository: Repository, kind: Fact['kind'], digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<Fact>> {
     if (kind === 'blob') {
-      const { size } = await this.#with.origin.stat(repository, digest, AGENT, signal);
-      return { digest, size, mediaType: 'application/octet-stream', kind };
+      const { size, right } = await this.#with.origin.stat(repository, digest, authority, signal);
+      return { digest, size, mediaType: 'application/octet-stream', kind, right };
     }
-    const { size, mediaType } = await this.#with.origin.resolve(repository, digest, ACCEPT_ANY, AGENT, signal);
-    return { digest, size, mediaType, kind };
+    const { size, mediaType, right } = await this.#with.origin.resolve(repository, digest, ACCEPT_ANY, authority, signal);
+    return { digest, size, mediaType, kind, right };
   }
 
-  /** The origin is down and nothing is known here: has anybody in the fleet read it in this repository? */
-  async #locate(repository: Repository, digest: Digest, kind: Fact['kind'], failure: AgentError, signal: AbortSignal): Promise<Fact> {
-    const found = await this.#with.coordinator.locate(repository, digest, signal).catch((error: unknown) => {
-      this.#with.log.warn({ digest, err: error }, 'the tracker could not be asked');
-      return undefined;
-    });
-    if (found === undefined || found.kind !== kind) {
-      throw new AgentError('ACCESS_UNDECIDED', `${repository.origin} does not answer, and ${digest} is not known in ${repository.repository}`, { cause: failure, detail: { origin: failure.code } });
-    }
-    return { digest, size: found.size, mediaType: found.mediaType ?? 'application/octet-stream', kind };
+  /** What was known here before the origin went away, where the rule for that lets this caller have it. */
+  async #knownBefore(repository: Repository, kind: Fact['kind'], digest: Digest, caller: Caller, failure: AgentError): Promise<Grant | undefined> {
+    const fact = await this.#with.rights.known(repository, kind, digest);
+    const permit = fact && (await this.#with.rights.whileDown(repository, caller, failure));
+    return fact && permit && { fact, permit, atMs: LONG_AGO_MS };
   }
 
-  async #manifestBytes(repository: Repository, descriptor: Descriptor, signal: AbortSignal): Promise<Uint8Array> {
-    const { digest, size, mediaType } = descriptor;
-    const served = this.#with.downloads.served({ digest, size }, downloadInit(repository, { mediaType, kind: 'manifest' }));
+  /** The origin is down and nothing is known here: has anybody in the fleet read it in this repository, and needed no credentials? */
+  async #locate(repository: Repository, kind: Fact['kind'], digest: Digest, caller: Caller, failure: AgentError, signal: AbortSignal): Promise<Grant> {
+    const { rights, coordinator } = this.#with;
+    const found = (await rights.mayAskFleet(repository, caller))
+      ? await coordinator.locate(repository, digest, signal).catch((error: unknown) => {
+          this.#with.log.warn({ digest, err: error }, 'the tracker could not be asked');
+          return undefined;
+        })
+      : undefined;
+    const permit = found?.private === true ? await rights.whileDown(repository, caller, failure) : { repository, authority: ANONYMOUS, private: false };
+    if (found?.kind !== kind || permit === undefined) {
+      throw new AgentError('ACCESS_UNDECIDED', `${repository.origin} does not answer, and ${digest} is not known in ${repository.repository} to be for this caller`, {
+        cause: failure,
+        detail: { origin: failure.code, originDown: rights.rules.originDown },
+      });
+    }
+    const fact = { digest, size: found.size, mediaType: found.mediaType ?? 'application/octet-stream', kind };
+    return { fact: { ...fact, impliedAtMs: undefined, confirmed: false, proven: false }, permit, atMs: LONG_AGO_MS };
+  }
+
+  async #manifestBytes(grant: Grant, signal: AbortSignal): Promise<Uint8Array> {
+    const { fact, permit, atMs } = grant;
+    const served = this.#served(grant);
+    await this.#opening(grant, served, signal);
     const parts: Uint8Array[] = [];
-    for await (const part of await served.open({ start: 0, end: size }, signal)) parts.push(part);
+    for await (const part of await served.open({ start: 0, end: fact.size }, signal)) parts.push(Uint8Array.from(part));
     const bytes = Buffer.concat(parts);
-    const { references } = parseManifest(bytes, mediaType);
-    await this.#note(this.#with.rights.imply(repository, references));
-    this.#with.prefetch.remember(repository, digest, references);
+    const { references } = parseManifest(bytes, fact.mediaType);
+    await this.#with.rights.imply(permit.repository, references, atMs);
+    this.#with.prefetch.remember(permit, fact.digest, references);
     return bytes;
   }
 
-  /** A disk that takes no notes is no reason to fail the pull: the origin is asked again the next time. */
-  async #note(noted: Promise<void>): Promise<void> {
-    await noted.catch((error: unknown) => this.#with.log.warn({ err: error }, 'what the origin said could not be kept'));
+  #served({ fact, permit }: Grant): ServedBlob {
+    return this.#with.downloads.served({ digest: fact.digest, size: fact.size }, downloadInit(permit, fact));
   }
 
-  #wentDown({ origin }: Repository): void {
-    this.#downSinceMs.delete(origin);
-    this.#downSinceMs.set(origin, this.#with.now());
-    if (this.#downSinceMs.size > MAX_DOWN) this.#downSinceMs.delete(this.#downSinceMs.keys().next().value!);
+  /** Before the bytes of a grant are handed out. */
+  async #opening({ fact, permit }: Grant, served: ServedBlob, signal: AbortSignal): Promise<void> {
+    const { origin, rights } = this.#with;
+    await rights.opened(permit, fact.digest);
+    if (!rights.needsProof(permit, fact)) return;
+    const { source, authority } = downloadInit(permit, fact);
+    if (authority === undefined) throw new AgentError('ACCESS_UNDECIDED', `${permit.repository.origin} cannot be asked to show ${fact.digest}`);
+    await provePossession(origin, source, authority, served, rights.sampleAt(permit, fact), signal);
+    await rights.proven(permit, fact);
   }
 
-  #isDown({ origin }: Repository): boolean {
-    const since = this.#downSinceMs.get(origin);
-    return since !== undefined && this.#with.now() - since < DOWN_MS;
+  #wentDown({ origin }: Repository, failure: AgentError): void {
+    // The token server may have failed for one caller only.
+    if (failure.code === 'ORIGIN_AUTH_FAILED') return;
+    this.#down.delete(origin);
+    this.#down.set(origin, { sinceMs: this.#with.now(), failure });
+    if (this.#down.size > MAX_DOWN) this.#down.delete(this.#down.keys().next().value!);
+  }
+
+  /** Why the origin was found down a moment ago. */
+  #silence({ origin }: Repository): AgentError | undefined {
+    const down = this.#down.get(origin);
+    return down !== undefined && this.#with.now() - down.sinceMs < DOWN_MS ? down.failure : undefined;
   }
 }
 
-/** How a blob or manifest of this repository is downloaded. */
-export function downloadInit({ origin, repository }: Repository, { kind, mediaType }: Pick<Fact, 'kind' | 'mediaType'>): DownloadInit {
-  return { source: { origin, repository, kind, mediaType }, canRead: true, mediaType };
+/** How a blob or manifest is downloaded for a caller that was let in. */
+export function downloadInit({ repository, authority, private: secret }: Permit, { kind, mediaType }: Pick<Fact, 'kind' | 'mediaType'>): DownloadInit {
+  return { source: { ...repository, kind, mediaType, ...(secret && { private: true }) }, authority, mediaType };
 }
 
 /** Whether the origin gave no answer, rather than one that we do not like. */
@@ -193,11 +244,6 @@ function isDown(error: AgentError): boolean {
   // A 4xx is an answer, whatever it means; of 429, which is none, the code says so.
   if (error.code === 'ORIGIN_STATUS' && typeof status === 'number' && status < 500) return false;
   return error.row.fault === 'origin' && error.row.retryable && error.code !== 'ORIGIN_LENGTH' && error.code !== 'DIGEST_MISMATCH';
-}
-
-/** The origin no longer shows this repository to this host: what was known in it may not be served, now or while it is down. */
-function isDenied(error: AgentError): boolean {
-  return error.code === 'ORIGIN_DENIED' || error.code === 'ORIGIN_UNAUTHORIZED';
 }
 
 async function* whenDone(source: AsyncIterable<Uint8Array>, done: () => void): AsyncGenerator<Uint8Array> {

@@ -1,15 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { NoRangesError, readOriginRun, type OriginChunk } from './origin-run.ts';
-import type { Origin, OriginBody, Source } from './ports.ts';
+import type { Origin, OriginBody } from './ports.ts';
+import type { SourceRight } from './sources.ts';
 import { CHUNK, Gate, makeBlob, TestOrigin, type TestBlob } from './test-ports.ts';
 
-const SOURCE: Source = { origin: 'docker.io', repository: 'library/nginx', kind: 'blob' };
+const RIGHT: SourceRight = { source: { origin: 'docker.io', repository: 'library/nginx', kind: 'blob' }, authority: { kind: 'agent' } };
 const blob = makeBlob(6 * CHUNK + 100);
 
 async function run(origin: Origin, first: number, count: number, { of = blob, whole = false } = {}): Promise<OriginChunk[]> {
   const chunks: OriginChunk[] = [];
-  for await (const chunk of readOriginRun(origin, SOURCE, of.key, { first, count, whole }, () => {}, new AbortController().signal)) chunks.push(chunk);
+  for await (const chunk of readOriginRun(origin, RIGHT, of.key, { first, count, whole }, () => {}, new AbortController().signal)) chunks.push(chunk);
   return chunks;
 }
 
@@ -128,7 +129,7 @@ test('an abort ends the read at once', async () => {
   origin.beforePiece = (at, signal) => (at > CHUNK ? gate.pass(signal) : undefined);
   const abort = new AbortController();
   const reading = (async () => {
-    for await (const { index } of readOriginRun(origin, SOURCE, blob.key, { first: 0, count: 7, whole: false }, () => {}, abort.signal)) expect(index).toBe(0);
+    for await (const { index } of readOriginRun(origin, RIGHT, blob.key, { first: 0, count: 7, whole: false }, () => {}, abort.signal)) expect(index).toBe(0);
   })();
   await gate.reached;
   abort.abort(new Error('enough'));

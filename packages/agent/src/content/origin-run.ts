@@ -4,10 +4,8 @@
 
 import { chunkBounds, chunkSize, type BlobKey, type ByteRange } from '@flotilla/shared/chunk-map';
 import { AgentError } from '../errors.ts';
-import type { Authority, Origin, Source } from './ports.ts';
-
-/** Leased runs are read for the fleet, with this agent's right. */
-const AGENT: Authority = { kind: 'agent' };
+import type { Origin } from './ports.ts';
+import type { SourceRight } from './sources.ts';
 
 /** The origin ignored Range, so that a run cannot be read alone. */
 export class NoRangesError extends Error {
@@ -31,7 +29,7 @@ export interface OriginChunk {
  */
 export async function* readOriginRun(
   origin: Origin,
-  source: Source,
+  { source, authority }: SourceRight,
   key: BlobKey,
   { first, count, whole }: { first: number; count: number; whole: boolean },
   onBytes: (bytes: number) => void,
@@ -40,7 +38,7 @@ export async function* readOriginRun(
   const run: ByteRange = { start: chunkBounds(key.size, first).start, end: chunkBounds(key.size, first + count - 1).end };
   const all: ByteRange = { start: 0, end: key.size };
   const range = whole || (run.start === all.start && run.end === all.end) ? all : run;
-  const answer = await origin.read(source, key.digest, range === all ? undefined : range, AGENT, signal);
+  const answer = await origin.read(source, key.digest, range === all ? undefined : range, authority, signal);
   try {
     if (answer.size !== undefined && answer.size !== key.size) throw wrongLength(key, `the origin has ${answer.size} bytes where ${key.size} were said`);
     if (!answer.ranged && range !== all) throw new NoRangesError();

@@ -255,6 +255,8 @@ export interface LeaseMember {
 
 /** Reports of one Download. All are fire-and-forget: queued in order, sent in batches, dropped with the tracker. */
 export interface LeaseHandle {
+  /** Where this host may read the blob now, or whether it may no more. */
+  source(source: Source, canRead: boolean): void;
   have(indexes: readonly number[]): void;
   lost(ranges: readonly IndexRange[]): void;
   /** @param within only chunks of these stretches, which ascend, are of use; absent: all are */

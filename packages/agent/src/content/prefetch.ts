@@ -5,7 +5,7 @@
 
 import type { Digest } from '@flotilla/shared/digest';
 import { isForeignLayer, type ManifestReference } from './manifest.ts';
-import type { Repository } from './ports.ts';
+import type { Permit } from './ports.ts';
 
 /** What containers/image and containerd open at once, by default. */
 const CLIENT_PARALLEL = 6;
@@ -15,10 +15,11 @@ const MAX_IMAGES = 256;
 /** A client between two layers is not a client that has gone. */
 const ABANDONED_MS = 5000;
 
-export type Fetch = (repository: Repository, reference: ManifestReference, signal: AbortSignal) => Promise<void>;
+export type Fetch = (permit: Permit, reference: ManifestReference, signal: AbortSignal) => Promise<void>;
 
 interface Image {
-  readonly repository: Repository;
+  /** Of the caller that opened a blob last: whoever was let in first may be let in no more. */
+  permit: Permit;
   readonly blobs: readonly ManifestReference[];
   readonly asked: Set<Digest>;
   readers: number;
@@ -30,8 +31,9 @@ export class Prefetch {
   readonly #enabled: boolean;
   readonly #fetch: Fetch;
   readonly #onError: (error: unknown, reference: ManifestReference) => void;
-  readonly #images = new Map<Digest, Image>();
-  readonly #byBlob = new Map<Digest, Image>();
+  /** By repository and manifest, as a caller of one repository must not have another one's read with its right. */
+  readonly #images = new Map<string, Image>();
+  readonly #byBlob = new Map<string, Image>();
 
   constructor(fetch: Fetch, onError: (error: unknown, reference: ManifestReference) => void, { enabled = true } = {}) {
     this.#enabled = enabled;
@@ -40,19 +42,21 @@ export class Prefetch {
   }
 
   /** A manifest was handed to a client: its blobs belong together. */
-  remember(repository: Repository, manifest: Digest, references: readonly ManifestReference[]): void {
+  remember(permit: Permit, manifest: Digest, references: readonly ManifestReference[]): void {
+    const key = keyOf(permit, manifest);
     const blobs = references.filter((reference) => reference.kind === 'blob' && !isForeignLayer(reference));
-    if (!this.#enabled || blobs.length <= CLIENT_PARALLEL || this.#images.has(manifest)) return;
-    const image: Image = { repository, blobs, asked: new Set(), readers: 0, abort: undefined, abandon: undefined };
-    this.#images.set(manifest, image);
-    for (const blob of blobs) this.#byBlob.set(blob.digest, image);
+    if (!this.#enabled || blobs.length <= CLIENT_PARALLEL || this.#images.has(key)) return;
+    const image: Image = { permit, blobs, asked: new Set(), readers: 0, abort: undefined, abandon: undefined };
+    this.#images.set(key, image);
+    for (const blob of blobs) this.#byBlob.set(keyOf(permit, blob.digest), image);
     if (this.#images.size > MAX_IMAGES) this.#drop(this.#images.keys().next().value!);
   }
 
   /** A client opens a blob. Call the returned function once it is done with it. */
-  opened(digest: Digest): () => void {
-    const image = this.#byBlob.get(digest);
+  opened(permit: Permit, digest: Digest): () => void {
+    const image = this.#byBlob.get(keyOf(permit, digest));
     if (image === undefined) return () => {};
+    image.permit = permit;
     image.readers++;
     image.asked.add(digest);
     clearTimeout(image.abandon);
@@ -82,7 +86,7 @@ export class Prefetch {
     const worker = async (): Promise<void> => {
       for (let next = queue.shift(); next !== undefined && !abort.signal.aborted; next = queue.shift()) {
         try {
-          await this.#fetch(image.repository, next, abort.signal);
+          await this.#fetch(image.permit, next, abort.signal);
         } catch (error) {
           // The client will ask for it and be told; a prefetch that was stopped is no error.
           if (!abort.signal.aborted) this.#onError(error, next);
@@ -98,12 +102,19 @@ export class Prefetch {
     image.asked.clear();
   }
 
-  #drop(manifest: Digest): void {
-    const image = this.#images.get(manifest);
+  #drop(key: string): void {
+    const image = this.#images.get(key);
     if (image === undefined) return;
-    this.#images.delete(manifest);
+    this.#images.delete(key);
     clearTimeout(image.abandon);
     this.#stop(image);
-    for (const blob of image.blobs) if (this.#byBlob.get(blob.digest) === image) this.#byBlob.delete(blob.digest);
+    for (const blob of image.blobs) {
+      const id = keyOf(image.permit, blob.digest);
+      if (this.#byBlob.get(id) === image) this.#byBlob.delete(id);
+    }
   }
+}
+
+function keyOf({ repository: { origin, repository } }: Permit, digest: Digest): string {
+  return `${origin}/${repository}@${digest}`;
 }

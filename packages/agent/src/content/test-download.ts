@@ -5,11 +5,13 @@ import { Download } from './download.ts';
 import type { DownloadFallback, DownloadInit } from './download-contract.ts';
 import type { ByteRange, StoredBlob } from './ports.ts';
 import { Events, TestClock, TestCoordinator, TestOrigin, TestPartial, TestSwarm, type TestBlob, type TestLeaseHandle, type TestSwarmHandle } from './test-ports.ts';
+import type { SourceRight } from './sources.ts';
 import { HashPool } from './verification.ts';
 
 type DownloadEvent =
   | { readonly type: 'fallback'; readonly kind: DownloadFallback }
   | { readonly type: 'finished'; readonly stored: StoredBlob | undefined }
+  | { readonly type: 'refused'; readonly right: SourceRight; readonly code: string }
   | { readonly type: 'closed' };
 
 export interface Bench {
@@ -60,10 +62,11 @@ export function bench(
         bytes: () => {},
         fallback: (kind) => events.push({ type: 'fallback', kind }),
         finished: (_, stored) => events.push({ type: 'finished', stored }),
+        refused: (_, right, { code }) => events.push({ type: 'refused', right, code }),
         closed: () => events.push({ type: 'closed' }),
       },
     },
-    { source: { origin: 'docker.io', repository: 'library/nginx', kind: 'blob' }, canRead: true, ...init },
+    { source: { origin: 'docker.io', repository: 'library/nginx', kind: 'blob' }, authority: { kind: 'anonymous' }, ...init },
   );
   return {
     blob,

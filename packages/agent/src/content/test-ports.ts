@@ -152,7 +152,7 @@ export class Gate {
 // ---------------------------------------------------------------- origin
 
 export type OriginEvent =
-  | { readonly type: 'read'; readonly digest: Digest; readonly range: ByteRange | undefined; readonly source: Source }
+  | { readonly type: 'read'; readonly digest: Digest; readonly range: ByteRange | undefined; readonly source: Source; readonly authority: Authority }
   | { readonly type: 'stat'; readonly digest: Digest }
   | { readonly type: 'resolve'; readonly reference: string }
   | { readonly type: 'list'; readonly of: 'tags' | 'referrers' }
@@ -174,6 +174,8 @@ export class TestOrigin implements Origin {
   right: Right = { anonymous: true, lifetimeMs: undefined };
   /** Thrown by every call while it is set. */
   down: AgentError | undefined;
+  /** Thrown by `read` with this right. */
+  refuse: (authority: Authority) => AgentError | undefined = () => undefined;
   /** Passed before each piece; gets the place of its first byte in the blob. */
   beforePiece: (at: number, signal: AbortSignal) => Promise<void> | void = () => {};
   /** What is sent for these bytes of the blob. */
@@ -207,11 +209,12 @@ export class TestOrigin implements Origin {
     return { size: bytes.length, right: this.right };
   }
 
-  async read(source: Source, digest: Digest, range: ByteRange | undefined, _authority: Authority, signal: AbortSignal): Promise<OriginBody> {
-    this.events.push({ type: 'read', digest, range, source });
+  async read(source: Source, digest: Digest, range: ByteRange | undefined, authority: Authority, signal: AbortSignal): Promise<OriginBody> {
+    this.events.push({ type: 'read', digest, range, source, authority });
     await this.beforeAnswer(signal);
     signal.throwIfAborted();
-    if (this.down !== undefined) throw this.down;
+    const failure = this.down ?? this.refuse(authority);
+    if (failure !== undefined) throw failure;
     const bytes = this.blobs.get(digest);
     if (bytes === undefined) throw new AgentError('BLOB_UNKNOWN', `no ${digest}`);
     const ranged = range !== undefined && this.ranges;
@@ -531,14 +534,17 @@ export type LeaseEvent =
 /** One joined member; the test plays the tracker. */
 export class TestLeaseHandle implements LeaseHandle {
   readonly member: LeaseMember;
-  readonly source: Source;
-  readonly canRead: boolean;
+  /** As it joined, and as it said later. */
+  readonly wants: { readonly source: Source; readonly canRead: boolean }[];
   readonly events = new Events<LeaseEvent>();
 
   constructor(member: LeaseMember, source: Source, canRead: boolean) {
     this.member = member;
-    this.source = source;
-    this.canRead = canRead;
+    this.wants = [{ source, canRead }];
+  }
+
+  source(source: Source, canRead: boolean): void {
+    this.wants.push({ source, canRead });
   }
 
   grant(leaseId: string, first: number, count: number, mode: Lease['mode'] = 'run'): void {

@@ -185,7 +185,7 @@ describe('readers side by side', () => {
 
 test('a range at the end is read without the rest, from peers alone', async () => {
   const blob = makeBlob(40 * CHUNK);
-  const b = unkept(blob, { canRead: false });
+  const b = unkept(blob, { authority: undefined });
   const range = b.read({ start: 30 * CHUNK, end: 32 * CHUNK }).then(collect);
   expect([0, 29, 30, 31, 32].map((index) => b.download.wants(index))).toEqual([false, false, true, true, false]);
   b.download.vouched(30, [blob.chunkDigest(30), blob.chunkDigest(31)], 'another peer');

@@ -46,6 +46,8 @@ export interface OriginDeps {
 export interface OriginClient extends Origin {
   /** @throws AgentError NAME_INVALID, NAME_UNKNOWN, ORIGIN_FORBIDDEN */
   resolveImage(path: string, ns: string | undefined): Repository;
+  /** Whether an origin is configured or well known, not just any DNS host. */
+  listed(origin: string): boolean;
   /** Origins that are configured, or were asked since the start. */
   status(): OriginStatus[];
   /** Cuts what is open; whoever waits gets DRAINING. */
@@ -156,6 +158,10 @@ class RegistryClient implements OriginClient {
 
   referrers(repository: Repository, digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<Referrers>> {
     return this.#observed(repository, authority, signal, (link, open) => listReferrers(this.#calls, link, repository, digest, authority, open));
+  }
+
+  listed(origin: string): boolean {
+    return this.#table.has(origin);
   }
 
   status(): OriginStatus[] {

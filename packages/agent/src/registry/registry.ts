@@ -34,6 +34,8 @@ export interface RegistryComponents {
 export interface RegistryInit {
   /** @default 96 KiB: a Range header of 64 KiB (podman's multi-range takes 20) and room for the rest */
   readonly maxHeaderBytes?: number;
+  /** A client that sends no credentials is asked for some at once. @default false, as Docker hands out what is meant for others */
+  readonly challenge?: boolean;
   /** How long drain() waits after the last served request for the next one of the same pull. @default 500 */
   readonly drainPauseMs?: number;
   /** @default performance.now */
@@ -60,7 +62,7 @@ const KEEP_ALIVE_MS = 72_000;
 
 export function createRegistry(components: RegistryComponents, init: RegistryInit = {}): Registry {
   const { content, resolveImage, log, metrics } = components;
-  const { maxHeaderBytes = 96 * KIB, drainPauseMs = 500, nowMs = () => performance.now() } = init;
+  const { maxHeaderBytes = 96 * KIB, drainPauseMs = 500, challenge = false, nowMs = () => performance.now() } = init;
   const calls = new OpenCalls(nowMs);
   let draining = false;
 
@@ -102,7 +104,10 @@ export function createRegistry(components: RegistryComponents, init: RegistryIni
     const target = parseTarget(request.originalUrl);
     call.target = target;
     if (draining && startsPull(target)) throw new AgentError('DRAINING', 'the agent is stopping');
-    if (target.kind === 'base') return reply.send({});
+    if (target.kind === 'base') {
+      if (challenge && call.caller.authorization === undefined) throw new AgentError('CREDENTIALS_WANTED', 'credentials for the origin are asked for');
+      return reply.send({});
+    }
     const ns = parseNamespace(request.originalUrl);
     if (ns !== undefined) void reply.header('oci-namespace', ns);
     const repository = resolveImage(target.path, ns);

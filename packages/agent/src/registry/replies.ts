@@ -26,6 +26,7 @@ export function errorReply(error: AgentError): ErrorReply {
       'content-length': String(body.length),
       ...(retryAfterMs !== undefined && { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) }),
       ...(code === 'UNSUPPORTED' && { allow: ALLOWED_METHODS }),
+      ...(row.status === 401 && { 'www-authenticate': 'Basic realm="flotilla"' }),
     },
     body,
   };

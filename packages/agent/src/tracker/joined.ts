@@ -29,8 +29,8 @@ type BlobEvent = Extract<TrackerEvent, { type: 'grant' | 'peers' | 'digests' | '
 
 export class Joined implements LeaseHandle {
   readonly member: LeaseMember;
-  readonly #source: Source;
-  readonly #canRead: boolean;
+  #source: Source;
+  #canRead: boolean;
   readonly #with: JoinedComponents;
   readonly #local: LocalLeases;
   /** Leases not yet released, and whether the open session gave them. */
@@ -104,6 +104,14 @@ export class Joined implements LeaseHandle {
   }
 
   // ---- what the Download reports (LeaseHandle)
+
+  source(source: Source, canRead: boolean): void {
+    this.#source = source;
+    this.#canRead = canRead;
+    this.#local.mayRead(canRead);
+    // A tracker takes a repeated `want` for what is true now; what is held and read is in it.
+    this.#want();
+  }
 
   have(indexes: readonly number[]): void {
     this.#send({ type: 'have', blob: this.#blob, ranges: copy(toRanges(indexes)) });

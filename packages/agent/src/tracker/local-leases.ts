@@ -25,7 +25,7 @@ let granted = 0;
 export class LocalLeases {
   readonly #member: LeaseMember;
   readonly #clock: Clock;
-  readonly #canRead: boolean;
+  #canRead: boolean;
   readonly #onGrant: (lease: Lease) => void;
   readonly #rendezvous: Rendezvous;
   /** Leases given here and not released, by id, with their mode. */
@@ -36,6 +36,7 @@ export class LocalLeases {
   #running = false;
   #alone = true;
   #holdUntilMs = 0;
+  #deniedUntilMs = 0;
   #failures = 0;
   #cancelLook: () => void = () => undefined;
 
@@ -69,6 +70,13 @@ export class LocalLeases {
     if (runs > 0) this.#lookSoon();
   }
 
+  /** A right to read that is new makes an end of the wait after a refusal. */
+  mayRead(canRead: boolean): void {
+    this.#canRead = canRead;
+    this.#deniedUntilMs = 0;
+    this.#lookSoon();
+  }
+
   hedge(index: number): void {
     this.#rendezvous.hedge(index, this.#clock.nowMs());
     this.#lookSoon();
@@ -82,9 +90,14 @@ export class LocalLeases {
   released(leaseId: string, reason: ReleaseReason, retryAfterMs: number | undefined): void {
     this.#leases.delete(leaseId);
     if (reason === 'no-ranges') this.#rendezvous.stream();
-    const pauseMs = retryAfterMs ?? this.#pauseMs(reason);
-    if (pauseMs > 0) this.#holdUntilMs = Math.max(this.#holdUntilMs, this.#clock.nowMs() + pauseMs);
+    const pausedUntilMs = this.#clock.nowMs() + (retryAfterMs ?? this.#pauseMs(reason));
+    if (reason === 'denied') this.#deniedUntilMs = pausedUntilMs;
+    else this.#holdUntilMs = Math.max(this.#holdUntilMs, pausedUntilMs);
     this.#lookSoon();
+  }
+
+  #heldMs(): number {
+    return Math.max(this.#holdUntilMs, this.#deniedUntilMs) - this.#clock.nowMs();
   }
 
   #pauseMs(reason: ReleaseReason): number {
@@ -112,14 +125,14 @@ export class LocalLeases {
   }
 
   #look(): void {
-    const heldMs = this.#holdUntilMs - this.#clock.nowMs();
+    const heldMs = this.#heldMs();
     this.#lookAfter(heldMs > 0 ? Math.min(LOOK_INTERVAL_MS, heldMs) : LOOK_INTERVAL_MS);
     if (!this.#canRead) return;
     const roster = this.#member.roster?.() ?? NOBODY;
     this.#cutLongRuns(roster);
     const nowMs = this.#clock.nowMs();
     const view = { nowMs, have: this.#member.have, reading: this.#member.reading(), roster, within: this.#within };
-    for (const grant of this.#rendezvous.decide(view, nowMs < this.#holdUntilMs ? 0 : this.#wanted)) this.#grant(grant);
+    for (const grant of this.#rendezvous.decide(view, heldMs > 0 ? 0 : this.#wanted)) this.#grant(grant);
   }
 
   #grant({ first, count, mode }: RunGrant): void {
