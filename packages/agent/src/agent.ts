@@ -6,6 +6,7 @@
 // Stopping runs backwards: open responses first, then peers and tracker are told, then the disk is closed.
 
 import { join } from 'node:path';
+import type { Digest } from '@flotilla/shared/digest';
 import { createAdmin, type Readiness } from './admin.ts';
 import { Membership } from './access/membership.ts';
 import { Rights } from './access/rights.ts';
@@ -15,7 +16,7 @@ import { originConfig } from './configured-origin.ts';
 import { downloadInit, Images } from './content/images.ts';
 import { Downloads } from './content/downloads.ts';
 import { RequestLog } from './content/request-log.ts';
-import type { Holdings } from './content/ports.ts';
+import type { Holdings, Repository } from './content/ports.ts';
 import { Prefetch } from './content/prefetch.ts';
 import { HashPool } from './content/verification.ts';
 import { startControl, type AgentStatus, type TrackerStatus } from './control.ts';
@@ -86,6 +87,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   opened.defer(() => hashes.close());
   const origin = createOrigin(originConfig(config), {
     metrics: metrics.origin,
+    knownSize: async (repository, digest, signal) => (await store.find(digest))?.key.size ?? (await located(coordinator, repository, digest, log, signal)),
     userAgent: `flotilla/${AGENT_VERSION}`,
   });
   opened.defer(() => origin.close());
@@ -206,6 +208,17 @@ function trackerOf({ tracker: urls, joinTokenFile }: AgentConfig): CoordinatorIn
   if (urls.length === 0) return undefined;
   if (joinTokenFile === undefined) throw new AgentError('CONFIG_INVALID', "--tracker needs --join-token-file: the file join-token in the tracker's data folder");
   return { urls, joinTokenFile };
+}
+
+/** The length of a blob, as somebody in the fleet knows it. */
+async function located(coordinator: TrackerCoordinator, repository: Repository, digest: Digest, log: Logger, signal: AbortSignal): Promise<number | undefined> {
+  try {
+    return (await coordinator.locate(repository, digest, signal))?.size;
+  } catch (error) {
+    if (signal.aborted) throw signal.reason;
+    log.warn({ digest, err: error }, 'the tracker could not be asked');
+    return undefined;
+  }
 }
 
 function warnOfRights({ rights, challenge, listen }: AgentConfig, log: Logger): void {

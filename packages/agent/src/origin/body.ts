@@ -27,6 +27,12 @@ export function contentRange(answer: Pick<Answer, 'headers'>): { start: number; 
   return { start, end: last + 1, size };
 }
 
+/** Whether it was re-encoded on the way, although nobody asked for that. */
+export function isEncoded(answer: Pick<Answer, 'headers'>): boolean {
+  const coding = headerOf(answer, 'content-encoding')?.trim().toLowerCase() ?? '';
+  return coding !== '' && coding !== 'identity';
+}
+
 /** Reads a body into memory. undefined: it is longer than `maxBytes`, and was cut. @throws AgentError, or the signal's reason */
 export async function readWhole(answer: Answer, maxBytes: number, place: Place, signal: AbortSignal): Promise<Buffer | undefined> {
   const pieces: Buffer[] = [];

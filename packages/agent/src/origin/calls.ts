@@ -51,6 +51,8 @@ export interface CallsSettings {
   readonly nowMs: () => number;
 }
 
+/** Answers to HEAD that may only mean that the registry does not know HEAD. */
+const HEAD_UNKNOWN_STATUS: ReadonlySet<number> = new Set([400, 405, 501]);
 const MAX_TRIES = 3;
 const MAX_REDIRECTS = 5;
 const REDIRECT_STATUS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
@@ -276,6 +278,17 @@ export class Calls {
       throw error;
     }
   }
+}
+
+/** Signed redirects may be good for GET only. */
+export function mayNotKnowHead(answer: Answer, question: Question): boolean {
+  return HEAD_UNKNOWN_STATUS.has(answer.status) || (answer.status === 403 && answer.url.pathname !== question.path);
+}
+
+export function encodedError(link: OriginLink, answer: Answer): AgentError {
+  return new AgentError('ORIGIN_STATUS', `${link.entry.name} encodes what was asked for as it is`, {
+    detail: { origin: link.entry.name, status: answer.status, contentEncoding: headerOf(answer, 'content-encoding') },
+  });
 }
 
 function isSuccess(answer: Answer): boolean {

@@ -142,52 +142,6 @@ describe('what a status means', () => {
   });
 });
 
-describe('stat', () => {
-  const bytes = randomBytes(1000);
-  const digest = sha256(bytes);
-
-  test('one HEAD', async () => {
-    const { client, server, signal } = await origin((response) => reply(response, 200, bytes));
-    expect(await client.stat(LAB, digest, AGENT, signal)).toMatchObject({ size: 1000 });
-    expect(server.lines).toEqual([`HEAD /v2/team/app/blobs/${digest}`]);
-  });
-
-  test.each([404, 405])('HEAD %i is followed by a GET of one byte', async (status) => {
-    const { client, server, signal, counts } = await origin((response, method) => (method === 'HEAD' ? reply(response, status) : replyBlob(response, bytes)));
-    expect(await client.stat(LAB, digest, AGENT, signal)).toMatchObject({ size: 1000 });
-    expect(server.asked[1]).toMatchObject({ method: 'GET', headers: { range: 'bytes=0-0' } });
-    expect(counts.bytes).toBe(0);
-  });
-
-  test('an origin without Range and without HEAD: a GET, cut', async () => {
-    const { client, server, signal } = await origin((response, method) => (method === 'HEAD' ? reply(response, 405) : response.writeHead(200, { 'content-length': 50 * MIB }).write('x')));
-    expect(await client.stat(LAB, digest, AGENT, signal)).toMatchObject({ size: 50 * MIB });
-    expect(server.lines).toHaveLength(2);
-  });
-
-  test('an empty blob has no first byte', async () => {
-    const { client, signal } = await origin((response, method) => (method === 'HEAD' ? reply(response, 405) : replyBlob(response, Buffer.alloc(0))));
-    expect(await client.stat(LAB, sha256(''), AGENT, signal)).toMatchObject({ size: 0 });
-  });
-
-  test('a length that is said nowhere is counted', async () => {
-    const { client, signal } = await origin((response, method) => {
-      response.writeHead(200, { 'transfer-encoding': 'chunked' });
-      response.end(method === 'HEAD' ? undefined : bytes);
-    });
-    expect(await client.stat(LAB, digest, AGENT, signal)).toMatchObject({ size: 1000 });
-  });
-
-  test('missing is missing, refused is refused', async () => {
-    let status = 404;
-    const { client, server, signal } = await origin((response) => reply(response, status));
-    await expect(client.stat(LAB, digest, AGENT, signal)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
-    status = 403;
-    await expect(client.stat(LAB, digest, AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_DENIED' });
-    expect(server.lines).toHaveLength(3);
-  });
-});
-
 describe('read', () => {
   const bytes = randomBytes(300_000);
   const digest = sha256(bytes);

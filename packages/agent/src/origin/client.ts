@@ -10,8 +10,8 @@ import { isRepository, isTag } from '@flotilla/shared/reference';
 import type { Authority, ByteRange, Descriptor, Granted, Origin, OriginBody, Referrers, Repository, Source, TagPage } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
 import { NO_CREDENTIALS, type CredentialSource } from './credentials/secret.ts';
-import { contentLength, contentRange, discard, headerOf, originBody, readWhole, type BodyRules } from './body.ts';
-import { Calls, type OriginMetrics, type Question } from './calls.ts';
+import { contentLength, contentRange, discard, headerOf, isEncoded, originBody, readWhole, type BodyRules } from './body.ts';
+import { Calls, encodedError, mayNotKnowHead, type OriginMetrics, type Question } from './calls.ts';
 import { DEFAULT_CONNECTION_LIMITS, type Answer, type ConnectionLimits } from './connections.ts';
 import { field } from './failures.ts';
 import { OriginLinks, type OriginLink } from './links.ts';
@@ -19,6 +19,7 @@ import { listReferrers, listTags } from './listings.ts';
 import { isUnlistedHost, resolveImage } from './names.ts';
 import { OriginTable, type OriginSettings } from './origins.ts';
 import type { ProxySettings } from './proxy.ts';
+import { blobQuestion, BlobSizes, withRange, type KnownSize } from './sizes.ts';
 import type { OriginStatus } from './standing.ts';
 
 export interface OriginConfig {
@@ -36,6 +37,8 @@ export interface OriginDeps {
   readonly metrics: OriginMetrics;
   /** @default none: anonymous */
   readonly credentials?: CredentialSource;
+  /** Asked where an origin says the length of a blob nowhere. @default nobody knows */
+  readonly knownSize?: KnownSize;
   readonly userAgent?: string;
   /** Milliseconds since the epoch, never going back. */
   readonly nowMs?: () => number;
@@ -64,9 +67,6 @@ const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.v1+prettyjws',
   'application/vnd.docker.distribution.manifest.v1+json',
 ];
-/** Answers to HEAD that may only mean that the registry does not know HEAD. */
-const HEAD_UNKNOWN_STATUS: ReadonlySet<number> = new Set([400, 405, 501]);
-
 /** @throws AgentError CONFIG_INVALID */
 export function createOrigin(config: OriginConfig, deps: OriginDeps): OriginClient {
   return new RegistryClient(config, deps);
@@ -78,6 +78,7 @@ class RegistryClient implements OriginClient {
   readonly #metrics: OriginMetrics;
   readonly #links: OriginLinks;
   readonly #calls: Calls;
+  readonly #sizes: BlobSizes;
   readonly #closing = new AbortController();
 
   constructor(config: OriginConfig, deps: OriginDeps) {
@@ -92,6 +93,13 @@ class RegistryClient implements OriginClient {
     const limits = { ...DEFAULT_CONNECTION_LIMITS, ...config.limits };
     this.#links = new OriginLinks(this.#table, { limits, proxy: config.proxy ?? {}, ...(deps.lookup === undefined ? {} : { lookup: deps.lookup }) }, nowMs);
     this.#calls = new Calls(this.#links, deps.metrics, deps.credentials ?? NO_CREDENTIALS, { userAgent, backoffMs: config.backoffMs ?? 200, random, nowMs });
+    this.#sizes = new BlobSizes({
+      calls: this.#calls,
+      metrics: deps.metrics,
+      known: deps.knownSize ?? (() => Promise.resolve(undefined)),
+      read: (repository, digest, authority, signal) => this.read({ ...repository, kind: 'blob' }, digest, undefined, authority, signal),
+      nowMs,
+    });
   }
 
   resolveImage(path: string, ns: string | undefined): Repository {
@@ -120,16 +128,7 @@ class RegistryClient implements OriginClient {
   }
 
   stat(repository: Repository, digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<{ size: number }>> {
-    return this.#observed(repository, authority, signal, async (link, open) => {
-      const question = blobQuestion('HEAD', repository.repository, digest, authority);
-      const head = await this.#calls.ask(link, question, open);
-      // 404 too: some registries know no HEAD of blobs and say so this way.
-      if (head.status !== 200 && head.status !== 404 && !mayNotKnowHead(head, question)) throw await this.#calls.failureOf(link, head, 'blob', open);
-      discard(head);
-      const size = contentLength(head);
-      if (head.status === 200 && size !== undefined && !isEncoded(head)) return { size, right: head.right };
-      return this.#sizeByGet(link, repository.repository, digest, authority, open);
-    });
+    return this.#observed(repository, authority, signal, (link, open) => this.#sizes.sizeOf(link, repository, digest, authority, open));
   }
 
   read(source: Source, digest: Digest, range: ByteRange | undefined, authority: Authority, signal: AbortSignal): Promise<OriginBody> {
@@ -211,33 +210,6 @@ class RegistryClient implements OriginClient {
     return { digest, size: bytes.length, mediaType: mediaTypeOf(answer) ?? mediaTypeIn(bytes, link), right: answer.right };
   }
 
-  async #sizeByGet(link: OriginLink, repository: string, digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<{ size: number }>> {
-    const first = await this.#calls.ask(link, withRange(blobQuestion('GET', repository, digest, authority), { start: 0, end: 1 }), signal);
-    if (isEncoded(first)) {
-      discard(first);
-      throw encodedError(link, first);
-    }
-    if (first.status === 200 || first.status === 206) {
-      const size = first.status === 200 ? contentLength(first) : contentRange(first)?.size;
-      discard(first);
-      return { size: size ?? (await this.#sizeByReading(link, repository, digest, authority, signal)), right: first.right };
-    }
-    // An empty blob has no first byte.
-    if (first.status === 416 && headerOf(first, 'content-range')?.trim() === 'bytes */0') {
-      discard(first);
-      return { size: 0, right: first.right };
-    }
-    throw await this.#calls.failureOf(link, first, 'blob', signal);
-  }
-
-  /** For an origin that says a blob's length nowhere: there is no other way to know it. */
-  async #sizeByReading(link: OriginLink, repository: string, digest: Digest, authority: Authority, signal: AbortSignal): Promise<number> {
-    const { body } = await this.read({ origin: link.entry.name, repository, kind: 'blob' }, digest, undefined, authority, signal);
-    let size = 0;
-    for await (const piece of body) size += piece.length;
-    return size;
-  }
-
   async #readFailure(link: OriginLink, answer: Answer, kind: Question['kind'], signal: AbortSignal): Promise<AgentError> {
     const failure = await this.#calls.failureOf(link, answer, kind, signal);
     if (answer.status !== 416) return failure;
@@ -254,19 +226,6 @@ class RegistryClient implements OriginClient {
 function manifestQuestion(method: 'GET' | 'HEAD', repository: string, reference: string, accept: readonly string[], authority: Authority): Question {
   const headers = { accept: (accept.length === 0 ? MANIFEST_TYPES : accept).join(', ') };
   return { kind: 'manifest', method, repository, authority, path: `/v2/${repository}/manifests/${reference}`, headers, lane: 'talk' };
-}
-
-function blobQuestion(method: 'GET' | 'HEAD', repository: string, digest: Digest, authority: Authority): Question {
-  return { kind: 'blob', method, repository, authority, path: `/v2/${repository}/blobs/${digest}`, headers: { accept: '*/*' }, lane: method === 'HEAD' ? 'talk' : 'blob' };
-}
-
-function withRange(question: Question, { start, end }: ByteRange): Question {
-  return { ...question, headers: { ...question.headers, range: `bytes=${start}-${end - 1}` } };
-}
-
-/** Signed redirects may be good for GET only. */
-function mayNotKnowHead(answer: Answer, question: Question): boolean {
-  return HEAD_UNKNOWN_STATUS.has(answer.status) || (answer.status === 403 && answer.url.pathname !== question.path);
 }
 
 /** What the head of an answer says of a manifest; undefined where anything is missing. */
@@ -312,17 +271,6 @@ function bodyRules(link: OriginLink, answer: Answer, kind: Question['kind'], ran
     });
   }
   return { ...common, start: part.start, size: part.size, ranged: true, expectedBytes: bytes };
-}
-
-function isEncoded(answer: Answer): boolean {
-  const coding = headerOf(answer, 'content-encoding')?.trim().toLowerCase() ?? '';
-  return coding !== '' && coding !== 'identity';
-}
-
-function encodedError(link: OriginLink, answer: Answer): AgentError {
-  return new AgentError('ORIGIN_STATUS', `${link.entry.name} encodes what was asked for as it is`, {
-    detail: { origin: link.entry.name, status: answer.status, contentEncoding: headerOf(answer, 'content-encoding') },
-  });
 }
 
 function manifestTooLarge(link: OriginLink, bytes: number | undefined): AgentError {
