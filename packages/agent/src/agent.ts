@@ -87,7 +87,12 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   opened.defer(() => hashes.close());
   const origin = createOrigin(originConfig(config), {
     metrics: metrics.origin,
-    knownSize: async (repository, digest, signal) => (await store.find(digest))?.key.size ?? (await located(coordinator, repository, digest, log, signal)),
+    knownSize: async (repository, digest, authority, signal) => {
+      const stored = (await store.find(digest))?.key.size;
+      // To ask is to tell the repository's name.
+      if (stored !== undefined || (authority.kind !== 'anonymous' && !config.tellPrivateNames)) return stored;
+      return located(coordinator, repository, digest, log, signal);
+    },
     userAgent: `flotilla/${AGENT_VERSION}`,
   });
   opened.defer(() => origin.close());

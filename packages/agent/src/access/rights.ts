@@ -11,7 +11,7 @@ import { createHmac } from 'node:crypto';
 import { Level } from 'level';
 import type { Digest } from '@flotilla/shared/digest';
 import type { Authority, Caller, Descriptor, Permit, Repository, Right } from '../content/ports.ts';
-import { AgentError, toAgentError } from '../errors.ts';
+import { toAgentError, type AgentError } from '../errors.ts';
 import { Callers, subjectOf, usableAuthorization, type RightsRules } from './callers.ts';
 import { Decisions, FRESH_MS } from './decisions.ts';
 import { denial, type Situation } from './denial.ts';

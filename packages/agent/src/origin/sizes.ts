@@ -14,8 +14,8 @@ import { ExpiringMap } from './expiring-map.ts';
 import type { OriginLink } from './links.ts';
 import { SharedCalls } from './shared-calls.ts';
 
-/** The length of a blob that this host or its fleet knows; undefined: nobody does. */
-export type KnownSize = (repository: Repository, digest: Digest, signal: AbortSignal) => Promise<number | undefined>;
+/** The length of a blob that this host or its fleet knows; undefined: nobody does. `authority`: with whose right it is there. */
+export type KnownSize = (repository: Repository, digest: Digest, authority: Authority, signal: AbortSignal) => Promise<number | undefined>;
 
 export interface SizesDeps {
   readonly calls: Calls;
@@ -74,7 +74,7 @@ export class BlobSizes {
   }
 
   async #elsewhere(repository: Repository, digest: Digest, authority: Authority, signal: AbortSignal): Promise<number> {
-    return this.#measured.get(digest) ?? (await this.#with.known(repository, digest, signal)) ?? this.#byReading(repository, digest, authority, signal);
+    return this.#measured.get(digest) ?? (await this.#with.known(repository, digest, authority, signal)) ?? this.#byReading(repository, digest, authority, signal);
   }
 
   /** A whole blob for a number: counted, and never twice for one digest. */
