@@ -15,3 +15,9 @@ export class CommandFailure extends Error {
     this.exitCode = options.exitCode ?? EXIT.failed;
   }
 }
+
+/** What a lower layer said, in parentheses. */
+export function because(error: unknown): string {
+  const said = error instanceof Error ? error.message : String(error);
+  return ` (${said.split('\n')[0]})`;
+}

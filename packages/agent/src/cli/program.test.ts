@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { controlSocketPath, startControl, type AgentStatus } from '../control.ts';
 import { run } from './program.ts';
+import { printStatus } from './status.ts';
 import { humanBytes, humanDuration, table } from './terminal.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'main.ts');
@@ -127,6 +128,30 @@ describe('status', () => {
     expect(out).toMatch(/^tracker +lost, https:\/\/tracker:5052 \(TRACKER_UNREACHABLE: refused\)$/m);
     expect(out).toMatch(/^store +1\.50 GB of 40\.0 GB, 37 blobs/m);
     expect(out).toMatch(/^sha256:abababababab +67\.1 MB +50 % +31\.5 MB +2\.10 MB +0 +2 +running$/m);
+  });
+
+  test('limits, and what went wrong at origins', async () => {
+    const nowMs = Date.now();
+    const faults = [{ code: 'ORIGIN_TLS' as const, message: 'certificate has expired', host: 'quay.io', count: 3, firstAtMs: 0, lastAtMs: nowMs - 61_000 }];
+    const origins = [{ name: 'quay.io', urls: ['https://quay.io'], requests: 3, bytes: 0, throttledUntilMs: undefined, credentials: undefined, faults }];
+    await withStatus({ ...STATUS, limits: { upload: 50e6 }, origins });
+    const { out } = await flotilla('status', '--data', folder);
+    expect(out).toMatch(/^limits +upload 50\.0 MB\/s, download unlimited, from origins unlimited$/m);
+    expect(out).toMatch(/^quay\.io +ORIGIN_TLS +quay\.io +3 +1 min \d s ago +certificate has expired$/m);
+  });
+
+  test('--watch goes on until the agent is gone', async () => {
+    let asked = 0;
+    const control = await startControl(folder, async () => {
+      // Gone with its third answer.
+      if (++asked === 3) setImmediate(() => void control.close());
+      return { ...STATUS, downloads: [] };
+    });
+    let out = '';
+    const terminal = { out: (text: string) => (out += text), err: () => undefined };
+    const watching = printStatus({ flags: { data: folder } }, { watch: true, json: true, watchMs: 1 }, terminal, new AbortController().signal);
+    await expect(watching).rejects.toMatchObject({ exitCode: 3, message: expect.stringContaining('no agent runs') });
+    expect(out.trim().split('\n').map((line) => (JSON.parse(line) as AgentStatus).name)).toEqual(['host-a', 'host-a', 'host-a']);
   });
 
   test('as JSON', async () => {

@@ -8,6 +8,7 @@ import { runAgent } from './agent.ts';
 import { printConfig } from './config.ts';
 import { EXIT } from './exit-codes.ts';
 import { CommandFailure } from './failure.ts';
+import { interruptible } from './interruptible.ts';
 import { CLIENT_NAMES, type ClientName } from './setup/clients.ts';
 import { thisHost } from './setup/host.ts';
 import { setUp } from './setup/setup.ts';
@@ -46,9 +47,10 @@ export function createProgram(terminal: Terminal, ended: (exitCode: number) => v
     });
 
   dataFlags(program.command('status').description('what the agent of this host is doing'))
+    .option('--watch', 'again every second, until Ctrl-C')
     .option('--json', 'as JSON')
-    .action(async ({ json, ...flags }: Flags & { json?: boolean }) => {
-      ended(await printStatus({ flags }, json === true, terminal));
+    .action(async ({ json, watch, ...flags }: Flags & { json?: boolean; watch?: boolean }) => {
+      ended(await interruptible((signal) => printStatus({ flags }, { json, watch }, terminal, signal)));
     });
 
   program
@@ -84,8 +86,7 @@ interface SetupFlags {
 function report(error: unknown, terminal: Terminal): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   if (error instanceof CommandFailure) {
-    const cause = error.cause instanceof Error ? ` (${error.cause.message.split('\n')[0]})` : '';
-    terminal.err(`flotilla: ${error.message}${cause}. ${error.help}\n`);
+    terminal.err(`flotilla: ${error.message}. ${error.help}\n`);
     return error.exitCode;
   }
   if (!(error instanceof AgentError)) {

@@ -1,54 +1,40 @@
 // `flotilla status`: what the agent of this host is doing, asked over its control socket.
 
-import { once } from 'node:events';
-import http from 'node:http';
-import { text } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
 import { loadDataDir, type ConfigInput } from '../config.ts';
-import { controlSocketPath, type AgentStatus, type TrackerStatus } from '../control.ts';
+import type { AgentStatus, TrackerStatus } from '../control.ts';
 import { formatAddress } from '../listen.ts';
+import { ControlClient } from './control-client.ts';
 import { EXIT } from './exit-codes.ts';
 import { humanBytes, humanDuration, table, type Terminal } from './terminal.ts';
 
-const TIMEOUT_MS = 5000;
+/** Cursor to the top left, and what was there goes. */
+const CLEAR_SCREEN = '\u001b[H\u001b[2J';
 
-/** @returns 0 ready, 1 not ready or no answer, 3 not running @throws AgentError CONFIG_INVALID */
-export async function printStatus(input: ConfigInput, json: boolean, terminal: Terminal): Promise<number> {
-  const data = loadDataDir(input);
-  let status: AgentStatus;
-  try {
-    status = await askStatus(controlSocketPath(data));
-  } catch (error) {
-    return explain(error, data, terminal);
-  }
-  terminal.out(json ? `${JSON.stringify(status, null, 2)}\n` : describe(status, Date.now()));
-  return status.state === 'ready' ? EXIT.ok : EXIT.failed;
+export interface StatusOptions {
+  readonly json?: boolean | undefined;
+  /** Again and again until the signal aborts. */
+  readonly watch?: boolean | undefined;
+  /** @default 1000 */
+  readonly watchMs?: number;
 }
 
-async function askStatus(socketPath: string): Promise<AgentStatus> {
-  const request = http.get({ socketPath, path: '/status', signal: AbortSignal.timeout(TIMEOUT_MS), agent: false });
-  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
-  const body = await text(response);
-  if (response.statusCode !== 200) throw new Error(`the agent answered ${response.statusCode}: ${body.slice(0, 200)}`);
-  return JSON.parse(body) as AgentStatus;
-}
-
-function explain(error: unknown, data: string, terminal: Terminal): number {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  if (code === 'ENOENT' || code === 'ECONNREFUSED') {
-    terminal.err(`flotilla: no agent runs with the data folder ${data}. Start it with "flotilla agent --data ${data}", or name the folder of the one that runs with --data.\n`);
-    return EXIT.notRunning;
+/** @returns 0 ready, 1 not ready @throws CommandFailure, AgentError CONFIG_INVALID */
+export async function printStatus(input: ConfigInput, { json = false, watch = false, watchMs = 1000 }: StatusOptions, terminal: Terminal, signal: AbortSignal): Promise<number> {
+  const client = new ControlClient(loadDataDir(input));
+  for (;;) {
+    const status = await client.status(signal);
+    if (watch && !json) terminal.out(CLEAR_SCREEN);
+    // One object a line where many follow.
+    terminal.out(json ? `${JSON.stringify(status, null, watch ? 0 : 2)}\n` : describe(status, Date.now()));
+    if (!watch) return status.state === 'ready' ? EXIT.ok : EXIT.failed;
+    await delay(watchMs, undefined, { signal });
   }
-  if (code === 'EACCES') {
-    terminal.err(`flotilla: ${controlSocketPath(data)} is not open to you. Ask as the agent's user or a member of its group.\n`);
-    return EXIT.failed;
-  }
-  terminal.err(`flotilla: the agent gave no answer: ${error instanceof Error ? error.message : String(error)}. See its log.\n`);
-  return EXIT.failed;
 }
 
 /** The page that a person reads. */
 export function describe(status: AgentStatus, nowMs: number): string {
-  const { addresses, store, bytes, downloads } = status;
+  const { addresses, store, bytes, downloads, limits } = status;
   const facts = table([
     ['agent', `${status.name}, version ${status.version}, ${status.state}, up ${humanDuration(nowMs - Date.parse(status.startedAt))}`],
     ['endpoint', formatAddress(addresses.registry)],
@@ -58,8 +44,13 @@ export function describe(status: AgentStatus, nowMs: number): string {
     ['store', `${humanBytes(store.bytes)} of ${humanBytes(store.limitBytes)}, ${store.blobs} blobs, ${humanBytes(store.freeBytes)} free on disk`],
     ['received', `${humanBytes(bytes.peer)} from peers, ${humanBytes(bytes.origin)} from origins, ${humanBytes(bytes.duplicate)} twice`],
     ['sent', `${humanBytes(bytes.uploaded)} to peers, ${humanBytes(bytes.store)} from the store`],
+    ...(limits === undefined ? [] : [['limits', `upload ${describeLimit(limits.upload)}, download ${describeLimit(limits.download)}, from origins ${describeLimit(limits.origin)}`]]),
   ]);
-  if (downloads.length === 0) return `${facts}\nno downloads\n`;
+  return `${facts}${describeFaults(status, nowMs)}${describeDownloads(downloads)}`;
+}
+
+function describeDownloads(downloads: AgentStatus['downloads']): string {
+  if (downloads.length === 0) return '\nno downloads\n';
   const rows = downloads.map((download) => [
     download.digest.slice(0, 19),
     humanBytes(download.size),
@@ -70,7 +61,19 @@ export function describe(status: AgentStatus, nowMs: number): string {
     String(download.readers),
     download.lastError ?? download.state,
   ]);
-  return `${facts}\n${table([['BLOB', 'SIZE', 'HERE', 'PEERS', 'ORIGIN', 'SOURCES', 'READERS', 'STATE'], ...rows])}`;
+  return `\n${table([['BLOB', 'SIZE', 'HERE', 'PEERS', 'ORIGIN', 'SOURCES', 'READERS', 'STATE'], ...rows])}`;
+}
+
+/** What went wrong at origins lately, the newest first of each. */
+function describeFaults({ origins = [] }: AgentStatus, nowMs: number): string {
+  const rows = origins.flatMap(({ name, faults }) =>
+    faults.map(({ code, host, count, lastAtMs, message }) => [name, code, host ?? '-', String(count), `${humanDuration(Math.max(0, nowMs - lastAtMs))} ago`, message]),
+  );
+  return rows.length === 0 ? '' : `\n${table([['ORIGIN', 'FAULT', 'HOST', 'TIMES', 'LAST', 'MESSAGE'], ...rows])}`;
+}
+
+function describeLimit(rate: number | undefined): string {
+  return rate === undefined ? 'unlimited' : `${humanBytes(rate)}/s`;
 }
 
 function describeTracker({ state, url, lastError }: TrackerStatus): string {

@@ -4,11 +4,14 @@
 export interface Terminal {
   out(text: string): void;
   err(text: string): void;
+  /** Where bars can be drawn over one another, if anywhere. */
+  readonly screen?: NodeJS.WriteStream | undefined;
 }
 
 export const processTerminal: Terminal = {
   out: (text) => void process.stdout.write(text),
   err: (text) => void process.stderr.write(text),
+  screen: process.stderr.isTTY ? process.stderr : undefined,
 };
 
 /** Columns two spaces apart, the last one unpadded. */

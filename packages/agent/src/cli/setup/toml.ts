@@ -3,7 +3,7 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import { parse, TomlError, type TomlTable, type TomlValue } from 'smol-toml';
-import { CommandFailure } from '../failure.ts';
+import { because, CommandFailure } from '../failure.ts';
 
 export type { TomlTable };
 
@@ -12,7 +12,7 @@ export function parseToml(path: string, text: string): TomlTable {
   try {
     return parse(text, { integersAsBigInt: 'asNeeded' });
   } catch (error) {
-    throw new CommandFailure(`${path} is no TOML`, 'Correct it first; its own client cannot read it either.', { cause: error });
+    throw new CommandFailure(`${path} is no TOML${because(error)}`, 'Correct it first; its own client cannot read it either.', { cause: error });
   }
 }
 
