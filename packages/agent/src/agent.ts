@@ -123,7 +123,10 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
       now: Date.now,
       log,
       metrics: metrics.content,
-      refused: ({ source, authority }, digest, error) => void rights.refused(source, authority, digest, error),
+      rights: {
+        reading: (source, digest) => rights.reading(source, digest),
+        refused: ({ source, authority }, digest, error) => void rights.refused(source, authority, digest, error),
+      },
     },
     { stallMs: config.stallMs },
   );

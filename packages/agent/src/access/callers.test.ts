@@ -40,6 +40,10 @@ describe('whose right is tried', () => {
     expect(kinds(callers({ mode: 'pass-through', allow: ['**'] }), withHeader())).toEqual(['anonymous', 'agent']);
   });
 
+  test("for the agent itself: its own, with no rule", () => {
+    expect(kinds(callers({ mode: 'pass-through' }), { ...sent, own: true })).toEqual(['anonymous', 'agent']);
+  });
+
   test("a caller's is handed to no origin that nobody named", () => {
     expect(kinds(callers({ mode: 'pass-through' }, { listed: false }), sent)).toEqual(['anonymous']);
   });

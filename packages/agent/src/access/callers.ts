@@ -1,6 +1,6 @@
 // Whose rights may be tried for a local caller, and under which name what was found out is remembered. Pure.
 //
-//   nobody's ──> the caller's own (pass-through, origins that have a name) ──> the agent's (repositories that a rule allows)
+//   nobody's ──> the caller's own (pass-through, origins that have a name) ──> the agent's (repositories that a rule allows; the agent itself)
 //
 // Invariants: a credential leaves this file only inside an Authority, and what is remembered of it is a keyed hash, another one at each
 // origin. Non-goal: whether the origin accepts any of them (rights.ts).
@@ -39,6 +39,7 @@ export class Callers {
 
   /** In the order in which they are tried; nobody's right comes first. */
   authorities(repository: Repository, caller: Caller): Authority[] {
+    if (caller.own) return [ANONYMOUS, AGENT];
     const own = this.#own(repository, caller);
     return [ANONYMOUS, ...(own === undefined ? [] : [own]), ...(this.allows(repository) ? [AGENT] : [])];
   }

@@ -8,9 +8,13 @@ import type { Digest } from '@flotilla/shared/digest';
 import type { Repository } from '../content/ports.ts';
 import { repositoryKey } from './facts.ts';
 import type { KeptTable, Row } from './kept-table.ts';
+import { Recent } from './recent.ts';
 
 /** Of more repositories than this the earliest is forgotten, which costs a question there. */
 const MAX_PLACES = 16;
+/** What is read again and again is written again only after so long. */
+const WRITE_AGAIN_MS = 3600_000;
+const MAX_WRITTEN = 10_000;
 
 export interface PrivateRow extends Row {
   readonly places: readonly string[];
@@ -19,18 +23,23 @@ export interface PrivateRow extends Row {
 export class PrivateBlobs {
   readonly #table: KeptTable<PrivateRow>;
   readonly #nowMs: () => number;
+  readonly #written: Recent;
 
   constructor(table: KeptTable<PrivateRow>, nowMs: () => number) {
     this.#table = table;
     this.#nowMs = nowMs;
+    this.#written = new Recent(MAX_WRITTEN, nowMs);
   }
 
   /** It is read in this repository with somebody's right. */
   async read(repository: Repository, digest: Digest): Promise<void> {
     const place = repositoryKey(repository);
+    const key = `${place}\0${digest}`;
+    if (this.#written.at(key) !== undefined) return;
     const { places = [] } = (await this.#table.get(digest)) ?? {};
     const others = places.filter((other) => other !== place).slice(-(MAX_PLACES - 1));
     await this.#table.put([[digest, { places: [...others, place], atMs: this.#nowMs() }]]);
+    this.#written.mark(key, this.#nowMs() + WRITE_AGAIN_MS);
   }
 
   /** Whether it came here with somebody's right, and never in this repository. */

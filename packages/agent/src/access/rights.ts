@@ -10,7 +10,7 @@
 import { createHmac } from 'node:crypto';
 import { Level } from 'level';
 import type { Digest } from '@flotilla/shared/digest';
-import type { Authority, Caller, Descriptor, Permit, Repository, Right } from '../content/ports.ts';
+import type { Authority, Caller, Descriptor, Permit, Repository, Right, Source } from '../content/ports.ts';
 import { toAgentError, type AgentError } from '../errors.ts';
 import { Callers, subjectOf, usableAuthorization, type RightsRules } from './callers.ts';
 import { Decisions, FRESH_MS } from './decisions.ts';
@@ -232,14 +232,14 @@ export class Rights {
   }
 
   /** The origin has refused the bytes to this authority in the middle of a download. */
-  async refused({ origin, repository, kind }: Repository & Pick<Fact, 'kind'>, authority: Authority, digest: Digest, error: AgentError): Promise<void> {
+  async refused({ origin, repository, kind }: Source, authority: Authority, digest: Digest, error: AgentError): Promise<void> {
     const place = { origin, repository };
     await this.#note(isUnknown(error) ? this.forget(place, kind, digest) : this.#decisions.refuse(place, authority));
   }
 
-  /** The bytes of this digest are handed out with this permit. */
-  async opened({ repository, private: secret }: Permit, digest: Digest): Promise<void> {
-    if (secret) await this.#note(this.#private.read(repository, digest));
+  /** The bytes of this digest come here, or are read here. */
+  async reading({ origin, repository, private: secret }: Source, digest: Digest): Promise<void> {
+    if (secret) await this.#note(this.#private.read({ origin, repository }, digest));
   }
 
   /** The origin has just said what this tag is. */

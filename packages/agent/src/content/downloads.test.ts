@@ -42,7 +42,7 @@ function host(settings: DownloadSettings = {}, log = pino({ enabled: false })): 
       now: clock.now,
       every: clock.every,
       log,
-      refused: () => {},
+      rights: { reading: () => Promise.resolve(), refused: () => {} },
       metrics: { bytes: () => {}, stored: (bytes) => stored.push(bytes), fallback: (kind) => counted.push(kind) },
     },
     settings,

@@ -9,14 +9,19 @@ import { Download } from './download.ts';
 import type { DownloadComponents, DownloadEvents, DownloadInit, DownloadStatus } from './download-contract.ts';
 import { ReadPlan, type Visit } from './read-plan.ts';
 import type { SourceRight } from './sources.ts';
-import type { ByteRange, Holding, Holdings, ServedBlob, Store, StoredBlob } from './ports.ts';
+import type { ByteRange, Holding, Holdings, ServedBlob, Source, Store, StoredBlob } from './ports.ts';
 
 export interface DownloadsComponents extends Omit<DownloadComponents, 'partial' | 'events'> {
   readonly store: Store;
   readonly log: Logger;
   readonly metrics: Pick<DownloadEvents, 'bytes'> & { stored(bytes: number): void; fallback(kind: string): void };
-  /** The origin does not let this right read this blob (any more). */
-  readonly refused: (right: SourceRight, digest: Digest, error: AgentError) => void;
+  /** Who is told of what is read with whose right. */
+  readonly rights: {
+    /** Before bytes are asked for, wherever they come from. */
+    reading(source: Source, digest: Digest): Promise<void>;
+    /** The origin does not let this right read this blob (any more). */
+    refused(right: SourceRight, digest: Digest, error: AgentError): void;
+  };
 }
 
 type Asked = ByteRange | readonly ByteRange[];
@@ -45,6 +50,7 @@ export class Downloads implements Holdings {
 
   /** Fetches a whole blob for nobody in particular; returns at once when it is stored. @throws DISK_FULL where it cannot be kept */
   async fetch(key: BlobKey, init: DownloadInit, signal: AbortSignal): Promise<void> {
+    await this.#with.rights.reading(init.source, key.digest);
     for (;;) {
       const found = await this.#find(key, init, signal);
       if (!(found instanceof Download)) return;
@@ -70,6 +76,7 @@ export class Downloads implements Holdings {
   }
 
   async #open(key: BlobKey, init: DownloadInit, asked: Asked, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    await this.#with.rights.reading(init.source, key.digest);
     for (let corrupt = false; ; ) {
       const found = await this.#find(key, init, signal);
       if (found instanceof Download) {
@@ -138,7 +145,7 @@ export class Downloads implements Holdings {
         const ms = this.#with.now() - which.status().startedMs;
         log.info({ digest: key.digest, size: key.size, ...init.source, ...which.provenance.summary(), ms, kept: stored !== undefined }, 'blob finished');
       },
-      refused: (_, right, error) => this.#with.refused(right, key.digest, error),
+      refused: (_, right, error) => this.#with.rights.refused(right, key.digest, error),
       closed: (which) => {
         this.#forget(which);
         this.#running.delete(which);

@@ -53,7 +53,7 @@ beforeEach(async () => {
   const log = pino({ enabled: false });
   downloads = new Downloads({
     store, origin, swarm: new TestSwarm(), coordinator, hashes: hashPool(), now: clock.now, every: clock.every, log,
-    refused: () => {},
+    rights: { reading: (...read) => rights.reading(...read), refused: () => {} },
     metrics: { bytes: () => {}, stored: () => {}, fallback: () => {} },
   });
   prefetch = new Prefetch((permit, reference, stop) => downloads.fetch(reference, downloadInit(permit, reference), stop), () => {});

@@ -6,7 +6,7 @@
 import type { Digest } from '@flotilla/shared/digest';
 import { formatReference, type Reference } from '@flotilla/shared/reference';
 import type { Fact, Grant, Rights } from '../access/rights.ts';
-import { AgentError, toAgentError } from '../errors.ts';
+import { AgentError, toAgentError, type ErrorCode } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { DownloadInit } from './download-contract.ts';
 import type { Downloads } from './downloads.ts';
@@ -19,6 +19,8 @@ import type { Prefetch } from './prefetch.ts';
 const DOWN_MS = 10_000;
 /** Origins of which that is remembered. */
 const MAX_DOWN = 256;
+/** The origin was not asked, or has answered. */
+const NOT_DOWN: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['ORIGIN_CREDENTIALS', 'ORIGIN_LENGTH', 'DIGEST_MISMATCH']);
 /** Of what was known before the origin went away nobody knows how old it is. */
 const LONG_AGO_MS = 0;
 const ANONYMOUS: Authority = { kind: 'anonymous' };
@@ -210,7 +212,6 @@ export class Images implements Content {
   /** Before the bytes of a grant are handed out. */
   async #opening({ fact, permit }: Grant, served: ServedBlob, signal: AbortSignal): Promise<void> {
     const { origin, rights } = this.#with;
-    await rights.opened(permit, fact.digest);
     if (!rights.needsProof(permit, fact)) return;
     const { source, authority } = downloadInit(permit, fact);
     if (authority === undefined) throw new AgentError('ACCESS_UNDECIDED', `${permit.repository.origin} cannot be asked to show ${fact.digest}`);
@@ -243,7 +244,7 @@ function isDown(error: AgentError): boolean {
   const status = error.detail?.['status'];
   // A 4xx is an answer, whatever it means; of 429, which is none, the code says so.
   if (error.code === 'ORIGIN_STATUS' && typeof status === 'number' && status < 500) return false;
-  return error.row.fault === 'origin' && error.row.retryable && error.code !== 'ORIGIN_LENGTH' && error.code !== 'DIGEST_MISMATCH';
+  return error.row.fault === 'origin' && error.row.retryable && !NOT_DOWN.has(error.code);
 }
 
 async function* whenDone(source: AsyncIterable<Uint8Array>, done: () => void): AsyncGenerator<Uint8Array> {

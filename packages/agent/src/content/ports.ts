@@ -310,6 +310,8 @@ export interface Caller {
   readonly authorization: string | undefined;
   /** What is remembered is not enough while the origin answers: HEAD. */
   readonly asksOrigin: boolean;
+  /** The agent itself, on its operator's word: its own credentials are used, whatever the rules for local callers say. */
+  readonly own?: true;
 }
 
 /** Images as the local endpoint serves them, to a caller that may read them at the origin. Throws AgentError. */
