@@ -3,12 +3,15 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import type { AddressInfo, Socket } from 'node:net';
 
 export interface Asked {
   readonly method: string;
   readonly path: string;
   readonly headers: IncomingMessage['headers'];
+  /** Of a POST. */
+  readonly body: string;
 }
 
 type Handler = (request: IncomingMessage, response: ServerResponse, asked: Asked) => void;
@@ -30,9 +33,13 @@ export class ScriptedServer implements AsyncDisposable {
 
   static async start(handler: Handler, tls?: { cert: string; key: string }): Promise<ScriptedServer> {
     const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
-      const asked = { method: request.method ?? '', path: request.url ?? '', headers: request.headers };
-      scripted.asked.push(asked);
-      handler(request, response, asked);
+      const answer = (body: string): void => {
+        const asked = { method: request.method ?? '', path: request.url ?? '', headers: request.headers, body };
+        scripted.asked.push(asked);
+        handler(request, response, asked);
+      };
+      if (request.method === 'POST') void text(request).then(answer);
+      else answer('');
     };
     const scripted = new ScriptedServer(tls === undefined ? createServer(onRequest) : createTlsServer(tls, onRequest));
     scripted.#server.listen(0, '127.0.0.1');

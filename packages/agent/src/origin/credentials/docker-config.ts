@@ -96,7 +96,7 @@ function normalKey(key: string): string {
 }
 
 function entriesOf(content: unknown, name: string): [string, unknown][] {
-  if (typeof content !== 'object' || content === null) throw new Error('it is no mapping');
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) throw new Error('it is no mapping');
   const value = field(content, name);
   if (value === undefined || value === null) return [];
   if (typeof value !== 'object' || Array.isArray(value)) throw new Error(`"${name}" is no mapping`);
