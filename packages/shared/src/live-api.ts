@@ -14,12 +14,13 @@
 //   swarm:<digest>   SwarmLive       SwarmLive, whole
 //   host:<peer id>   HostDetail      HostDetail, whole
 //   rollouts         RolloutList     RolloutList, whole (rollout-api.ts)
-//   rollout:<id>     RolloutLive     RolloutLiveDelta: as image
+//   rollout:<id>     RolloutSnapshot RolloutDelta: as image
 //
 // Hosts go by their number `n` in compact rows: HostInfo says who n is. A number stays while the tracker runs (an epoch).
 // Rates are bytes per second. Shares in rows are thousandths.
 
 import { Type, type Static } from 'typebox';
+import { RolloutDetail } from './rollout-api.ts';
 
 export const MAX_LIVE_TOPICS = 8;
 
@@ -383,10 +384,38 @@ export type HostDetail = Static<typeof HostDetail>;
 
 // ---------------------------------------------------------------- a rollout, live
 
-/** `detail` is a RolloutDetail (rollout-api.ts). */
-export interface RolloutLive<Detail> {
-  readonly topic: string;
-  readonly atMs: number;
-  readonly detail: Detail;
-  readonly rows: readonly ProgressRow[];
-}
+export const ROLLOUT_HOST_STATES = ['waiting', 'working', 'done', 'failed'] as const;
+
+export const RolloutRow = Type.Tuple([
+  /** 0 n */
+  HostNumber,
+  /** 1 index into ROLLOUT_HOST_STATES */
+  Count,
+  /** 2 1: connected to the tracker */
+  Type.Integer({ minimum: 0, maximum: 1 }),
+  /** 3 index of its wave; -1: not started */
+  Type.Integer({ minimum: -1 }),
+  /** 4 share of the image in thousandths; -1: not known */
+  Type.Integer({ minimum: -1, maximum: 1000 }),
+  /** 5 rate */
+  Rate,
+  /** 6 what it is at, or the code of its failure; empty otherwise */
+  Type.String(),
+  /** 7 index into SLOW_REASONS */
+  Count,
+]);
+export type RolloutRow = Static<typeof RolloutRow>;
+
+export const RolloutNow = Type.Object({
+  detail: RolloutDetail,
+  slowest: Type.Array(SlowHost),
+  groups: SlowGroups,
+  bound: ImageNow.properties.bound,
+});
+export type RolloutNow = Static<typeof RolloutNow>;
+
+/** `series`: since the rollout was created, as far as this tracker has seen it. */
+export const RolloutSnapshot = Type.Object({ topic: Type.String(), atMs: TimestampMs, now: RolloutNow, rows: Type.Array(RolloutRow), series: Type.Array(ProgressPoint) });
+export type RolloutSnapshot = Static<typeof RolloutSnapshot>;
+export const RolloutDelta = Type.Object({ topic: Type.String(), atMs: TimestampMs, now: RolloutNow, rows: Type.Array(RolloutRow), gone: Type.Array(HostNumber), point: Type.Optional(ProgressPoint) });
+export type RolloutDelta = Static<typeof RolloutDelta>;

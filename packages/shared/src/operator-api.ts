@@ -54,6 +54,8 @@ export const OPERATOR_ROUTES = {
   timeline: '/timeline',
   /** GET PullsQuery -> PullPage. read */
   pulls: '/pulls',
+  /** GET -> Pull. read */
+  pull: (id: string): string => `/pulls/${encodeURIComponent(id)}`,
   /** GET ?q= -> SearchResult. read */
   search: '/search',
   /** GET -> the OpenAPI document of all this. Anybody. */

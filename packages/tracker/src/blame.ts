@@ -40,7 +40,7 @@ export class Blame {
 
   /** `peer` vouched for a digest that is wrong. @param byThird the audit was read by neither side */
   proven(peer: string, blob: string, byThird: boolean): void {
-    const before = this.#record(peer);
+    const before = this.of(peer);
     const blobs = byThird ? [...new Set([...before.blobs, blob])].slice(0, PROOFS_TO_QUARANTINE) : before.blobs;
     this.#change({ ...before, distrusted: true, blobs });
     if (!before.distrusted) this.#out.distrust(peer);
@@ -50,7 +50,7 @@ export class Blame {
   /** `accuser` says that `peer` sent it wrong bytes. */
   accused(accuser: string, peer: string): void {
     if (accuser === peer || !this.trusted(accuser)) return;
-    const before = this.#record(peer);
+    const before = this.of(peer);
     if (before.accusers.includes(accuser)) return;
     const accusers = [...before.accusers, accuser].slice(0, ACCUSERS_TO_QUARANTINE);
     this.#change({ ...before, accusers });
@@ -62,7 +62,8 @@ export class Blame {
     this.#records.delete(peer);
   }
 
-  #record(peer: string): BlameRecord {
+  /** What is held against `peer`. */
+  of(peer: string): BlameRecord {
     return this.#records.get(peer) ?? { peer, distrusted: false, blobs: [], accusers: [] };
   }
 

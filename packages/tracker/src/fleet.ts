@@ -38,6 +38,15 @@ export interface FleetInit {
   readonly random?: () => number;
 }
 
+/** Hears what happens; what it does with it cannot keep agents waiting. */
+export interface FleetObserver {
+  opened(request: SessionRequest, nowMs: number): void;
+  closed(peerId: string, reason: EndReason, nowMs: number): void;
+  stats(peerId: string, stats: Stats, nowMs: number): void;
+  banned(peerId: string, state: 'quarantined' | 'expelled', reason: string): void;
+  forgotten(peerId: string): void;
+}
+
 interface Parts {
   readonly state: State;
   readonly members: Members;
@@ -64,6 +73,7 @@ export class Fleet {
   readonly #blame: Table<BlameRecord>;
   readonly #log: Logger;
   readonly #stats = new Map<string, Stats>();
+  readonly #observers: FleetObserver[] = [];
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #writes = new Set<Promise<void>>();
   #closing = false;
@@ -130,6 +140,15 @@ export class Fleet {
     return !this.#stateFailed;
   }
 
+  observe(observer: FleetObserver): void {
+    this.#observers.push(observer);
+  }
+
+  /** To an agent, if it is connected. */
+  send(peerId: string, event: TrackerEvent): void {
+    this.sessions.send(peerId, event);
+  }
+
   start(): void {
     this.#every(TICK_MS, () => this.swarms.tick(this.now()));
     this.#every(ROLLOUT_TICK_MS, () => this.rollouts.tick(this.now()));
@@ -170,6 +189,7 @@ export class Fleet {
     this.swarms.join({ peerId, addresses: [...addresses] });
     this.rollouts.connected(peerId, nowMs);
     this.#keep(Promise.all([this.#seen.put(peerId, nowMs), this.members.seen(peerId, nowMs), this.hosts.seen(request)]).then(() => undefined));
+    for (const observer of this.#observers) observer.opened(request, nowMs);
     this.#log.info({ peerId, name, zone, sessionId: session.id }, 'session opened');
     return session;
   }
@@ -178,7 +198,10 @@ export class Fleet {
   take(session: Session, messages: readonly AgentMessage[]): void {
     const nowMs = this.now();
     for (const message of messages) {
-      if (message.type === 'stats') this.#stats.set(session.peerId, message);
+      if (message.type === 'stats') {
+        this.#stats.set(session.peerId, message);
+        for (const observer of this.#observers) observer.stats(session.peerId, message, nowMs);
+      }
       if (message.type === 'rollout-progress' || message.type === 'rollout-result') this.rollouts.take(session.peerId, message, nowMs);
       if (message.type === 'want' && message.canRead && message.source !== undefined) this.locations.wanted(message.source, message.blob, nowMs);
       if (!this.swarms.apply(session.peerId, message, nowMs)) this.#log.warn({ peerId: session.peerId, type: message.type }, 'a message made no sense for its blob');
@@ -195,12 +218,15 @@ export class Fleet {
   }
 
   /** Quarantine or expulsion: the member is out at once, and everybody is told. @returns whether there is such a member */
-  async ban(peerId: string, state: 'quarantined' | 'expelled', reason: string): Promise<boolean> {
+  async ban(peerId: string, state: 'quarantined' | 'expelled', reason: string, byOperator = false): Promise<boolean> {
     const writing = this.members.ban(peerId, state, reason);
     this.sessions.end(peerId, 'banned');
     this.#tellBanned();
     const known = await writing;
-    if (known) this.#log.warn({ peerId, state, reason }, 'member banned');
+    if (known) {
+      this.#log.warn({ peerId, state, reason }, 'member banned');
+      if (!byOperator) for (const observer of this.#observers) observer.banned(peerId, state, reason);
+    }
     return known;
   }
 
@@ -212,6 +238,17 @@ export class Fleet {
     await this.#blame.del(peerId);
     this.#tellBanned();
     this.#log.info({ peerId }, 'member readmitted');
+    return true;
+  }
+
+  /** A host that is gone for good: it is no member any more, and may enrol again. @throws MEMBER_CONNECTED @returns whether there is such a member */
+  async forget(peerId: string): Promise<boolean> {
+    if (this.sessions.of(peerId) !== undefined) throw new TrackerError('MEMBER_CONNECTED', `${peerId} is connected`);
+    if (!(await this.members.forget(peerId))) return false;
+    this.swarms.forgive(peerId);
+    await this.#blame.del(peerId);
+    for (const observer of this.#observers) observer.forgotten(peerId);
+    this.#log.info({ peerId }, 'member removed');
     return true;
   }
 
@@ -235,6 +272,7 @@ export class Fleet {
     if (!this.#closing && reason !== 'replaced') this.#keep(this.#seen.del(peerId));
     if (reason !== 'replaced') this.rollouts.disconnected(peerId, this.now());
     this.swarms.settle(this.now());
+    for (const observer of this.#observers) observer.closed(peerId, reason, this.now());
     this.#log.info({ peerId, sessionId, reason }, 'session ended');
   }
 

@@ -135,6 +135,16 @@ export class Holdings {
     return freed;
   }
 
+  /** What `peer` says counts again. */
+  trust(peer: string): void {
+    if (!this.#uncounted.delete(peer)) return;
+    if (this.#seeds.has(peer)) this.#countedSeeds++;
+    const field = this.#have.get(peer);
+    if (field === undefined) return;
+    const counts = this.#countsArray();
+    for (const [first, count] of field.ranges()) for (let index = first; index < first + count; index++) counts[index]!++;
+  }
+
   #field(peer: string): Bitfield {
     let field = this.#have.get(peer);
     if (field === undefined) this.#have.set(peer, (field = new Bitfield(this.chunks)));

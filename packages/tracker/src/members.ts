@@ -144,6 +144,14 @@ export class Members {
     return true;
   }
 
+  /** No member any more. @returns whether there was such a member */
+  async forget(peerId: string): Promise<boolean> {
+    this.#keys.delete(peerId);
+    if (!this.#members.delete(peerId)) return false;
+    await this.#table.del(peerId, true);
+    return true;
+  }
+
   async readmit(peerId: string): Promise<boolean> {
     const member = this.#members.get(peerId);
     if (member === undefined) return false;

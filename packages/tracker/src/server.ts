@@ -24,6 +24,7 @@ import { toProblem, toTrackerError, TrackerError } from './errors.ts';
 import { Fleet } from './fleet.ts';
 import { createLogger, type Logger } from './log.ts';
 import { createMetrics, type TrackerMetrics } from './metrics.ts';
+import { describeApi } from './openapi.ts';
 import { operatorRoutes } from './operator-api.ts';
 import { operatorTokenFile } from './operators/operator-tokens.ts';
 import { operatorAccountRoutes } from './operators/operator-routes.ts';
@@ -33,6 +34,11 @@ import { auditRollouts, rolloutRoutes } from './rollouts/rollout-routes.ts';
 import { State } from './state.ts';
 import { certificateNames, ensureOwnTls, readGivenTls, type Credentials } from './tls.ts';
 import { ensureJoinToken, joinTokenFile } from './tokens.ts';
+import { actionRoutes } from './view/action-routes.ts';
+import { registerTopics } from './view/live-topics.ts';
+import { noteStart } from './view/settings-watch.ts';
+import { viewRoutes } from './view/view-routes.ts';
+import { View } from './view/view.ts';
 
 const RENEWAL_CHECK_MS = 24 * 60 * 60 * 1000;
 
@@ -48,6 +54,7 @@ export interface Tracker {
   readonly joinTokenFile: string;
   readonly operatorTokenFile: string;
   readonly fleet: Fleet;
+  readonly view: View;
   /** Ends all streams at once, then everything else. Safe to call twice. */
   close(): Promise<void>;
 }
@@ -66,12 +73,16 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
   const state = await State.open(config.state);
   let fleet: Fleet;
   let app: App;
+  let view: View;
   let url: string;
   try {
     fleet = await Fleet.open({ dataDir: config.data, heartbeatMs: config.heartbeatMs, maxQueuedBytes }, state, log);
     const writeFailed = (error: unknown): void => log.error({ error }, 'state could not be written');
     const operators = await Operators.open({ dataDir: config.data, fleetId: fleet.members.fleet.id, https: tls !== undefined, now: fleet.now, writeFailed }, state);
-    app = await buildApp({ fleet, operators, metrics: createMetrics(fleet, config.metricsPerHost) }, tls, log);
+    view = await View.open(fleet, operators.audit, state, log);
+    registerTopics(view, fleet);
+    await noteStart(config, state, operators.audit);
+    app = await buildApp({ fleet, operators, view, dataDir: config.data, metrics: createMetrics(fleet, config.metricsPerHost) }, tls, log);
     await listen(app, config.listen);
     url = `${tls === undefined ? 'http' : 'https'}://${formatAddress(reachable(addressOf(app)))}`;
     await announceAddress(config.data, url).catch((error: unknown) => log.warn({ error }, '`flotilla-tracker login` will not find this tracker'));
@@ -80,6 +91,7 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
     throw error;
   }
   fleet.start();
+  view.start();
   const renewal = tls?.caPem === undefined ? undefined : keepRenewed(app, config, log);
   const address = addressOf(app);
   let closing: Promise<void> | undefined;
@@ -87,6 +99,7 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
     clearInterval(renewal);
     await withdrawAddress(config.data);
     await fleet.close();
+    await view.close();
     await app.close();
     await state.close();
   };
@@ -98,6 +111,7 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
     joinTokenFile: joinTokenFile(config.data),
     operatorTokenFile: operatorTokenFile(config.data),
     fleet,
+    view,
     close: () => (closing ??= close()),
   };
 }
@@ -107,10 +121,12 @@ type Tls = Credentials & { readonly caPem?: string };
 interface AppParts {
   readonly fleet: Fleet;
   readonly operators: Operators;
+  readonly view: View;
+  readonly dataDir: string;
   readonly metrics: TrackerMetrics;
 }
 
-async function buildApp({ fleet, operators, metrics }: AppParts, tls: Tls | undefined, log: Logger): Promise<App> {
+async function buildApp({ fleet, operators, view, dataDir, metrics }: AppParts, tls: Tls | undefined, log: Logger): Promise<App> {
   const options = { loggerInstance: log as FastifyBaseLogger, logController: new LogController({ disableRequestLogging: true }), forceCloseConnections: true } as const;
   const server = tls === undefined ? fastify(options) : fastify({ ...options, https: { cert: tls.cert, key: tls.key } });
   const app = server.withTypeProvider<TypeBoxTypeProvider>().setValidatorCompiler(TypeBoxValidatorCompiler) as unknown as App;
@@ -126,10 +142,13 @@ async function buildApp({ fleet, operators, metrics }: AppParts, tls: Tls | unde
   });
   await app.register(rateLimit, { global: false });
   await app.register(cookie);
+  await describeApi(app);
   app.decorateRequest('operator', undefined);
   agentRoutes(app, fleet, tls?.caPem);
   operatorRoutes(app, fleet, metrics, operators);
   operatorAccountRoutes(app, operators, fleet.members.fleet.id);
+  viewRoutes(app, { fleet, view, operators });
+  actionRoutes(app, { fleet, view, operators }, dataDir);
   rolloutRoutes(app, fleet, operators);
   auditRollouts(fleet, operators, log);
   return app;

@@ -2,7 +2,8 @@
 //
 // Swarms are not here: they are soft. One process per folder (level's lock). Every write is awaited by whoever must not lose it;
 // the rest is gathered and written together. Layout: prefixes `meta`, `members`, `seen`, `blame`, `located`,
-// `operator-tokens`, `operator-sessions`, `audit-log`, `hosts`, `rollouts`; values as JSON.
+// `operator-tokens`, `operator-sessions`, `audit-log`, `hosts`, `rollouts`, `images`, `brakes`,
+// `throughput`, `pulls`, `peer-numbers`, `versions`, `settings`; values as JSON.
 
 import { mkdir } from 'node:fs/promises';
 import { Level } from 'level';

@@ -22,6 +22,8 @@ type Message<T extends AgentMessage['type']> = Extract<AgentMessage, { type: T }
 /** What a swarm needs of the fleet. */
 export interface SwarmOutput extends Omit<BookOutput, 'auditEnded'> {
   trusted(peer: string): boolean;
+  /** Whether others can get from it what it holds: it is trusted, and may upload. */
+  counts(peer: string): boolean;
   proven(peer: string, blob: string, byThird: boolean): void;
   accused(accuser: string, peer: string): void;
   /** Whether `signature` over `bytes` is of the member's key. */
@@ -123,6 +125,7 @@ export class Swarm {
     // Before it joins: it is told everything once, not the newest twice.
     this.#pushFresh();
     this.book.join(peer, { trusted: this.#out.trusted(peer), canRead: message.canRead, origin: message.source?.origin, have: message.have, reading: message.reading }, nowMs);
+    this.#vet(peer);
     this.#settleMember(peer);
     for (const run of this.#vouches.runs()) if (run.by !== peer) for (const event of this.#digestEvents(run)) this.#out.send(peer, event);
   }
@@ -228,6 +231,16 @@ export class Swarm {
     this.book.distrust(peer);
   }
 
+  /** `peer` may not upload for a while: what it alone holds is as good as missing. */
+  mute(peer: string): void {
+    this.book.doubt(peer);
+  }
+
+  /** `peer` may upload again. */
+  unmute(peer: string): void {
+    if (this.#out.counts(peer)) this.book.holdings.trust(peer);
+  }
+
   // ---- time
 
   /** Gives out what can be given. */
@@ -271,7 +284,7 @@ export class Swarm {
   }
 
   #vet(peer: string): void {
-    if (!this.#out.trusted(peer)) this.book.holdings.distrust(peer);
+    if (!this.#out.counts(peer)) this.book.holdings.distrust(peer);
   }
 
   #settleMember(peer: string): void {

@@ -19,6 +19,8 @@ const MAX_SWARMS_PER_AGENT = 200_000;
 /** Digests of blobs that nobody fetches are kept for the next who does, up to this. */
 const MAX_IDLE_DIGEST_BYTES = 64 * 1024 * 1024;
 const MAX_THROTTLES = 10_000;
+/** An origin whose name is kept back goes by the blob. */
+const UNNAMED = 'of ';
 
 export interface SwarmsOutput {
   send(peer: string, event: TrackerEvent): void;
@@ -73,6 +75,8 @@ export class Swarms {
   readonly #throttles = new Map<string, number>();
   /** To be told at the end of a batch: whoever acts on it changes what is being worked on. */
   readonly #quarantined = new Map<string, string>();
+  /** Agents that may not upload for a while. */
+  readonly #muted = new Set<string>();
   #leases = 0;
   #numbers = 0;
 
@@ -103,6 +107,19 @@ export class Swarms {
     this.#blame.forgive(peer);
   }
 
+  /** `peer` may not upload, or may again: meanwhile others read at the origin what it alone holds. */
+  mute(peer: string, muted: boolean): void {
+    const agent = this.#agents.get(peer);
+    if (agent === undefined || muted === this.#muted.has(peer)) return;
+    if (muted) this.#muted.add(peer);
+    else this.#muted.delete(peer);
+    for (const swarm of agent.swarms) {
+      if (muted) swarm.mute(peer);
+      else swarm.unmute(peer);
+      this.#touched(swarm);
+    }
+  }
+
   /** An agent's session has opened. */
   join(info: PeerInfo): void {
     this.#agents.set(info.peerId, { info, swarms: new Set(), load: 0 });
@@ -118,6 +135,7 @@ export class Swarms {
       this.#touched(swarm);
     }
     this.#agents.delete(peer);
+    this.#muted.delete(peer);
     this.#mesh.remove(peer);
   }
 
@@ -159,6 +177,27 @@ export class Swarms {
   /** The swarm of a blob that somebody holds or wants. */
   find(digest: string, size: number): Swarm | undefined {
     return this.#swarms.get(keyOf({ digest, size }));
+  }
+
+  /** Of whatever size; of several the first. Goes over all: seldom asked. */
+  findDigest(digest: string): Swarm | undefined {
+    for (const swarm of this.#swarms.values()) if (swarm.blob.digest === digest) return swarm;
+    return undefined;
+  }
+
+  /** Whose digest begins so. Goes over all: seldom asked. */
+  *starting(digest: string): Generator<Swarm> {
+    for (const swarm of this.#swarms.values()) if (swarm.blob.digest.startsWith(digest)) yield swarm;
+  }
+
+  /** What is held against a member. */
+  blameOf(peer: string): Pick<BlameRecord, 'accusers' | 'blobs'> {
+    return this.#blame.of(peer);
+  }
+
+  /** NAMEs of origins that nobody is to ask for a while. */
+  throttledOrigins(nowMs: number): string[] {
+    return [...this.#throttles].filter(([key, untilMs]) => untilMs > nowMs && !key.startsWith(UNNAMED)).map(([key]) => key);
   }
 
   /** Swarms that somebody fetches. */
@@ -305,7 +344,7 @@ export class Swarms {
   }
 
   #outputOf(key: string, number: number): SwarmOutput {
-    const throttleKey = (origin: string | undefined): string => origin ?? `of ${key}`;
+    const throttleKey = (origin: string | undefined): string => origin ?? UNNAMED + key;
     return {
       send: (peer, event) => this.#send(peer, event),
       throttle: (origin, untilMs) => this.#throttles.set(throttleKey(origin), Math.max(untilMs, this.#throttles.get(throttleKey(origin)) ?? 0)),
@@ -317,6 +356,7 @@ export class Swarms {
         else this.totals.grantedBytes += bytes;
       },
       trusted: (peer) => this.#blame.trusted(peer),
+      counts: (peer) => this.#blame.trusted(peer) && !this.#muted.has(peer),
       proven: (peer, blob, byThird) => this.#blame.proven(peer, blob, byThird),
       accused: (accuser, peer) => this.#blame.accused(accuser, peer),
       signedBy: (peer, bytes, signature) => this.#out.signedBy(peer, bytes, signature),

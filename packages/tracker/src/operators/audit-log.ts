@@ -60,6 +60,16 @@ export class AuditLog {
     return found;
   }
 
+  /** Newest first, of this time. Goes back from the newest: what is older than a log of this size is gone. */
+  async between(fromMs: number, toMs: number, limit: number): Promise<AuditEntry[]> {
+    const found: AuditEntry[] = [];
+    for await (const [key, entry] of this.#table.entries({ reverse: true })) {
+      if (entry.atMs < fromMs || found.length === limit) break;
+      if (entry.atMs <= toMs) found.push({ id: Number(key), ...entry });
+    }
+    return found;
+  }
+
   /** @returns a function that ends it */
   onEntry(listener: (entry: AuditEntry) => void): () => void {
     this.#listeners.add(listener);

@@ -65,17 +65,19 @@ export function checkSameOrigin(request: FastifyRequest): void {
   if (foreign) throw new TrackerError('ORIGIN_FOREIGN', `a page of ${origin ?? 'another origin'} asked for it`);
 }
 
-function identify(request: FastifyRequest, { byToken, bySession }: Credentials): Operator {
+/** Who proves it, by token or by cookie. */
+export function identified(request: FastifyRequest, { byToken, bySession }: Credentials): Operator | undefined {
   const { authorization } = request.headers;
-  if (authorization !== undefined) {
-    const [scheme, token] = authorization.split(' ');
-    const operator = scheme?.toLowerCase() === 'bearer' && token !== undefined ? byToken(token) : undefined;
-    if (operator !== undefined) return operator;
-    throw new TrackerError('OPERATOR_UNAUTHORIZED', 'the token is not known');
-  }
-  const operator = bySession(request);
-  if (operator === undefined) throw new TrackerError('OPERATOR_UNAUTHORIZED', 'this route is for operators');
-  if (!READING.has(request.method)) checkSameOrigin(request);
+  if (authorization === undefined) return bySession(request);
+  const [scheme, token] = authorization.split(' ');
+  return scheme?.toLowerCase() === 'bearer' && token !== undefined ? byToken(token) : undefined;
+}
+
+function identify(request: FastifyRequest, credentials: Credentials): Operator {
+  const operator = identified(request, credentials);
+  const byToken = request.headers.authorization !== undefined;
+  if (operator === undefined) throw new TrackerError('OPERATOR_UNAUTHORIZED', byToken ? 'the token is not known' : 'this route is for operators');
+  if (!byToken && !READING.has(request.method)) checkSameOrigin(request);
   return operator;
 }
 

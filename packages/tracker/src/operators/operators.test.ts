@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { loadConfig, type Flags } from '../config.ts';
 import { createLogger } from '../log.ts';
 import { startTracker, type Tracker } from '../server.ts';
+import { TRACKER_VERSION } from '../version.ts';
 import { CODE_TTL_MS, LoginCodes } from './login-codes.ts';
 
 interface Answer {
@@ -194,10 +195,11 @@ test('the audit log names who did what, newest first, over a restart', async () 
   await ask('POST', 'sign-out', { cookie });
   await tracker.close();
   await start();
-  const expected = ['a operate session.close a operate', 'a operate session.open a operate', 'operator-token token.create a operate'];
+  const startEntry = `tracker tracker.start ${TRACKER_VERSION}`;
+  const expected = [startEntry, 'a operate session.close a operate', 'a operate session.open a operate', 'operator-token token.create a operate', startEntry];
   expect(await actions()).toEqual(expected);
   const token = await firstToken();
-  const page = (await ask('GET', 'audit-log?limit=1&before=3', { token })).body as AuditPage;
-  expect(page.entries.map(({ id, action }) => [id, action])).toEqual([[2, 'session.open']]);
+  const page = (await ask('GET', 'audit-log?limit=1&before=4', { token })).body as AuditPage;
+  expect(page.entries.map(({ id, action }) => [id, action])).toEqual([[3, 'session.open']]);
   expect((await ask('GET', 'audit-log?limit=0', { token })).code).toBe('REQUEST_INVALID');
 });

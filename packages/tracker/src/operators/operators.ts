@@ -4,7 +4,7 @@ import type { FastifyRequest } from 'fastify';
 import { TrackerError } from '../errors.ts';
 import type { State } from '../state.ts';
 import { AuditLog } from './audit-log.ts';
-import { createGuard, type Guard } from './guard.ts';
+import { createGuard, identified, type Credentials, type Guard } from './guard.ts';
 import { LoginCodes } from './login-codes.ts';
 import { OperatorSessions } from './operator-sessions.ts';
 import { FIRST_TOKEN, OperatorTokens } from './operator-tokens.ts';
@@ -29,6 +29,7 @@ export class Operators {
   readonly cookieName: string;
   readonly https: boolean;
   readonly now: () => number;
+  readonly #credentials: Credentials;
 
   private constructor({ dataDir, fleetId, https, now, writeFailed }: OperatorsInit, parts: { audit: AuditLog; tokens: OperatorTokens; sessions: OperatorSessions }) {
     this.audit = parts.audit;
@@ -38,13 +39,14 @@ export class Operators {
     this.cookieName = `flotilla-${fleetId.slice(0, 8)}`;
     this.https = https;
     this.now = now;
-    this.guard = createGuard({
+    this.#credentials = {
       byToken: (token) => this.tokens.find(token),
       bySession: (request) => {
         const secret = this.secretOf(request);
         return secret === undefined ? undefined : this.sessions.find(secret, now(), (write) => void write.catch(writeFailed));
       },
-    });
+    };
+    this.guard = createGuard(this.#credentials);
   }
 
   static async open(init: OperatorsInit, state: State): Promise<Operators> {
@@ -53,6 +55,11 @@ export class Operators {
       tokens: await OperatorTokens.open(init.dataDir, state.table('operator-tokens'), init.now()),
       sessions: await OperatorSessions.open(state.table('operator-sessions')),
     });
+  }
+
+  /** Who asks, as far as it is so now: for what outlasts its request. */
+  identify(request: FastifyRequest): Operator | undefined {
+    return identified(request, this.#credentials);
   }
 
   /** The secret of the session's cookie. */
