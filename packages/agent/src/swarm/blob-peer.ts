@@ -42,7 +42,8 @@ export class BlobPeer<PeerLink> {
   /** The frames that tell it what it has not been told; they count as sent. */
   news(channel: number, have: ReadonlyBitfield, reading: readonly IndexRange[]): ExchangeFrame[] {
     const frames: ExchangeFrame[] = [];
-    const ranges = toRanges(this.#fresh);
+    // What it got meanwhile from others is no news.
+    const ranges = toRanges([...this.#fresh].filter((index) => !this.have.has(index)));
     if (this.#retold || ranges.length > MAX_RANGES_PER_FRAME) frames.push({ type: 'bitfield', channel, bits: have.bytes() });
     else if (ranges.length > 0) frames.push({ type: 'have', channel, ranges });
     if (!this.#readingTold) frames.push({ type: 'reading', channel, ranges: reading });

@@ -8,7 +8,7 @@ import { noise } from '@chainsafe/libp2p-noise';
 import { yamux } from '@chainsafe/libp2p-yamux';
 import type { Libp2p, PrivateKey } from '@libp2p/interface';
 import { ping, type Ping } from '@libp2p/ping';
-import { tcp } from '@libp2p/tcp';
+import { wholeMessageTcp } from './transport.ts';
 import { multiaddr } from '@multiformats/multiaddr';
 import { YAMUX_WINDOW_BYTES } from '@flotilla/shared/exchange';
 import { createLibp2p } from 'libp2p';
@@ -41,7 +41,7 @@ export async function startNode({ privateKey, listen, banned }: NodeInit): Promi
     return await createLibp2p({
       privateKey,
       addresses: { listen: [toMultiaddr(listen)] },
-      transports: [tcp()],
+      transports: [wholeMessageTcp()],
       connectionEncrypters: [noise()],
       streamMuxers: [
         yamux({ streamOptions: { initialStreamWindowSize: YAMUX_WINDOW_BYTES, maxStreamWindowSize: YAMUX_WINDOW_BYTES } }),

@@ -18,7 +18,7 @@ export const MAX_UNSENT_BYTES = 128 * 1024;
 /** Control frames that wait for a stream that is full. */
 export const MAX_CONTROL_BYTES = 1024 * 1024;
 /** How long an announcement waits for company. */
-const LATER_MS = 15;
+const LATER_MS = 50;
 /** Bytes written before other sockets get their turn. */
 const TURN_BYTES = 4 * CHUNK_PIECE_BYTES;
 

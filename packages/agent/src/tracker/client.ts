@@ -27,6 +27,18 @@ export interface TrackerClientInit {
 export interface TrackerAddress {
   readonly url: string;
   readonly caPin: string | undefined;
+  /** The CA itself, as PEM, where somebody gave it: it alone counts, and names are checked as usual. */
+  readonly ca?: string;
+}
+
+/** A request of an operator. */
+export interface TrackerRequest {
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** JSON text. */
+  readonly body?: string;
+  readonly maxReplyBytes: number;
 }
 
 /** @throws JOIN_TOKEN_INVALID */
@@ -59,15 +71,21 @@ export class TrackerClient {
 
   /** Posts JSON text. @returns the reply's JSON, undefined for 204 */
   async post(address: TrackerAddress, path: string, body: string, signal: AbortSignal, headers: Record<string, string> = {}): Promise<unknown> {
-    const reply = await this.#request(address, path, body, headers, this.#replyTimeoutMs, signal);
+    const reply = await this.#request(address, { method: 'POST', path, headers, body }, this.#replyTimeoutMs, signal);
     const text = await readText(reply.body, address.url);
     if (reply.statusCode === 204 || text === '') return undefined;
     return parseJson(text, address.url);
   }
 
+  /** @returns the reply's JSON */
+  async ask(address: TrackerAddress, request: TrackerRequest, signal: AbortSignal): Promise<unknown> {
+    const reply = await this.#request(address, request, this.#replyTimeoutMs, signal);
+    return parseJson(await readText(reply.body, address.url, request.maxReplyBytes), address.url);
+  }
+
   /** Posts JSON text and hands over the reply as it comes, without end. Leaving it unread must be followed by aborting `signal`. */
   async stream(address: TrackerAddress, path: string, body: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
-    const reply = await this.#request(address, path, body, {}, 0, signal);
+    const reply = await this.#request(address, { method: 'POST', path, headers: {}, body }, 0, signal);
     return pieces(reply.body, address, signal);
   }
 
@@ -81,9 +99,7 @@ export class TrackerClient {
 
   async #request(
     address: TrackerAddress,
-    path: string,
-    body: string,
-    headers: Record<string, string>,
+    { method, path, headers, body }: Pick<TrackerRequest, 'method' | 'path' | 'headers' | 'body'>,
     bodyTimeout: number,
     signal: AbortSignal,
   ): Promise<Dispatcher.ResponseData> {
@@ -91,10 +107,10 @@ export class TrackerClient {
     let reply: Dispatcher.ResponseData;
     try {
       reply = await pool.request({
-        method: 'POST',
+        method,
         path: pathOf(address.url, path),
-        headers: { 'content-type': 'application/json', ...headers },
-        body,
+        headers: { ...(body !== undefined && { 'content-type': 'application/json' }), ...headers },
+        ...(body !== undefined && { body }),
         headersTimeout: this.#replyTimeoutMs,
         bodyTimeout,
         signal,
@@ -108,7 +124,7 @@ export class TrackerClient {
 
   #pool(address: TrackerAddress, signal: AbortSignal): Promise<Pool> {
     if (this.#closed) throw new AgentError('TRACKER_UNREACHABLE', 'the client is closed');
-    const key = `${address.caPin ?? ''} ${address.url}`;
+    const key = `${address.caPin ?? ''} ${address.ca ?? ''} ${address.url}`;
     let pool = this.#pools.get(key);
     if (pool === undefined) {
       pool = this.#openPool(address, signal);
@@ -122,9 +138,10 @@ export class TrackerClient {
   async #openPool(address: TrackerAddress, signal: AbortSignal): Promise<Pool> {
     const { protocol, origin } = new URL(address.url);
     const timeout = this.#connectTimeoutMs;
-    const pinned = protocol === 'https:' && address.caPin !== undefined;
+    const pinned = protocol === 'https:' && address.caPin !== undefined && address.ca === undefined;
     const ca = pinned ? await this.#pinnedCa(address, address.caPin, signal) : undefined;
-    const trust = ca === undefined ? {} : { ca, checkServerIdentity: () => undefined };
+    const given = address.ca === undefined ? {} : { ca: address.ca };
+    const trust = ca === undefined ? given : { ca, checkServerIdentity: () => undefined };
     return new Pool(origin, { connections: CONNECTIONS_PER_TRACKER, allowH2: false, connect: { timeout, ...trust } });
   }
 
@@ -196,7 +213,7 @@ function refusal(status: number, text: string, url: string): AgentError {
 function refused(status: number, { code, detail }: Partial<Problem>, url: string, options: ErrorOptions): AgentError {
   const passing = status >= 500 || status === 429 || status === 408;
   const message = `${url} answered ${status}${code === undefined ? '' : ` ${code}`}${detail === undefined ? '' : `: ${detail}`}`;
-  return new AgentError(passing ? 'TRACKER_UNREACHABLE' : 'TRACKER_REFUSED', message, { ...options, detail: { tracker: url, status, code } });
+  return new AgentError(passing ? 'TRACKER_UNREACHABLE' : 'TRACKER_REFUSED', message, { ...options, detail: { tracker: url, status, code, said: detail } });
 }
 
 async function* pieces(body: AsyncIterable<Uint8Array>, address: TrackerAddress, signal: AbortSignal): AsyncGenerator<Uint8Array> {
@@ -214,14 +231,14 @@ async function* pieces(body: AsyncIterable<Uint8Array>, address: TrackerAddress,
   }
 }
 
-async function readText(body: AsyncIterable<Uint8Array>, url: string): Promise<string> {
+async function readText(body: AsyncIterable<Uint8Array>, url: string, maxBytes = MAX_REPLY_BYTES): Promise<string> {
   const parts: Uint8Array[] = [];
   let bytes = 0;
   try {
     for await (const part of body) {
       parts.push(part);
       bytes += part.length;
-      if (bytes > MAX_REPLY_BYTES) throw new AgentError('TRACKER_PROTOCOL', `${url} answered with more than ${MAX_REPLY_BYTES} bytes`);
+      if (bytes > maxBytes) throw new AgentError('TRACKER_PROTOCOL', `${url} answered with more than ${maxBytes} bytes`);
     }
   } catch (error) {
     if (error instanceof AgentError) throw error;

@@ -1,6 +1,6 @@
 // What the agent has to tell the tracker, until a post takes it. Pure: says when a post is due and what is in it.
 //
-// Order is kept per blob. Urgent messages are due at once and take along what waits before them; the rest is due 100 ms after
+// Order is kept per blob. Urgent messages are due at once and take along what waits before them; the rest is due 250 ms after
 // the first of it. `have` grows the blob's last message where that is a `have`; newer progress and stats replace older ones.
 // Bound: MAX_QUEUED messages. Past it progress and stats are dropped, then the outbox is overfull: the session must be opened
 // anew, which tells everything afresh from the members' own state. Nothing else is ever lost silently.
@@ -9,7 +9,7 @@ import { toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { MAX_BATCH_BYTES, type AgentMessage } from '@flotilla/shared/tracker-api';
 
 export const MAX_QUEUED = 8192;
-export const COALESCE_MS = 100;
+export const COALESCE_MS = 250;
 /** As the schema of MessageBatch has it. */
 const MAX_BATCH_MESSAGES = 4096;
 const ENVELOPE_BYTES = Buffer.byteLength('{"messages":[]}');

@@ -9,7 +9,7 @@ import type { AgentError } from '../errors.ts';
 import { openIdentity, type Identity } from '../identity.ts';
 import { backoffMs, MAX_BACKOFF_MS, MIN_BACKOFF_MS } from './backoff.ts';
 import { TrackerClient } from './client.ts';
-import { MAX_QUEUED } from './outbox.ts';
+import { COALESCE_MS, MAX_QUEUED } from './outbox.ts';
 import { TrackerSession, type SessionListener } from './session.ts';
 import { TEST_CA, TRACKER_CERTIFICATE } from './test-certificates.ts';
 import { TestClock } from './test-clock.ts';
@@ -240,10 +240,10 @@ describe('posts', () => {
     const session = startSession([url]);
     await listener.until(() => listener.opens.length === 1);
     const remote = tracker.sessions[0]!;
-    clock.advance(100);
+    clock.advance(COALESCE_MS);
     await tracker.until(() => remote.sequence === 1);
     session.send(have(1));
-    clock.advance(99);
+    clock.advance(COALESCE_MS - 1);
     session.send(have(2));
     session.send(need);
     session.send(have(3));
@@ -316,7 +316,7 @@ describe('posts', () => {
     await listener.until(() => listener.opens.length === 1);
     const remote = tracker.sessions[0]!;
     const told = (): number => remote.messages.filter(({ type }) => type === 'stats').length;
-    clock.advance(100);
+    clock.advance(COALESCE_MS);
     await tracker.until(() => told() === 1);
     remote.send({ type: 'ping' }, { type: 'mesh', peers: [] });
     await listener.until(() => listener.events.length === 1);
@@ -347,7 +347,7 @@ describe('a lost tracker', () => {
     const { tracker, url } = await startTracker();
     const session = startSession([url]);
     await listener.until(() => listener.opens.length === 1);
-    clock.advance(100);
+    clock.advance(COALESCE_MS);
     await tracker.until(() => tracker.sessions[0]!.sequence === 1);
     await tracker.close();
     await listener.until(() => listener.losses.length === 1);
@@ -375,7 +375,7 @@ describe('a lost tracker', () => {
     const { tracker } = await startTracker(false, Number(new URL(gone.url).port));
     clock.advance(MAX_BACKOFF_MS);
     await listener.until(() => listener.opens.length === 1);
-    clock.advance(100);
+    clock.advance(COALESCE_MS);
     await tracker.until(() => tracker.sessions[0]!.sequence === 1);
     expect(withoutStats(tracker.sessions[0]!.messages)).toEqual([]);
   });
