@@ -9,6 +9,7 @@ import { printConfig } from './config.ts';
 import { EXIT } from './exit-codes.ts';
 import { CommandFailure } from './failure.ts';
 import { interruptible } from './interruptible.ts';
+import { rolloutCommands } from './rollout/commands.ts';
 import { CLIENT_NAMES, type ClientName } from './setup/clients.ts';
 import { thisHost } from './setup/host.ts';
 import { setUp } from './setup/setup.ts';
@@ -68,6 +69,8 @@ export function createProgram(terminal: Terminal, ended: (exitCode: number) => v
     .action((client: ClientName, { origin, config, root, ...options }: SetupFlags) => {
       ended(setUp(client, { ...options, origins: origin }, { flags: { config } }, thisHost(root), terminal));
     });
+
+  rolloutCommands(program, terminal, ended);
   return program;
 }
 
