@@ -1,11 +1,12 @@
 // The commands of `flotilla` and their flags. Flags of settings are made from the table in config.ts.
 
-import { Argument, Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { flagOf, SETTINGS, type SettingName } from '../config.ts';
 import { AgentError } from '../errors.ts';
 import { AGENT_VERSION } from '../version.ts';
 import { runAgent } from './agent.ts';
 import { printConfig } from './config.ts';
+import { examine, type DoctorOptions } from './doctor/doctor.ts';
 import { EXIT } from './exit-codes.ts';
 import { CommandFailure } from './failure.ts';
 import { interruptible } from './interruptible.ts';
@@ -52,6 +53,14 @@ export function createProgram(terminal: Terminal, ended: (exitCode: number) => v
     .option('--json', 'as JSON')
     .action(async ({ json, watch, ...flags }: Flags & { json?: boolean; watch?: boolean }) => {
       ended(await interruptible((signal) => printStatus({ flags }, { json, watch }, terminal, signal)));
+    });
+
+  dataFlags(program.command('doctor').description('check all that a pull on this host depends on, and say what to do'))
+    .addOption(new Option('--client <NAME>', 'a client to check (repeatable; default: those that are installed)').choices(CLIENT_NAMES).argParser(collectChoice))
+    .option('--canary <IMAGE>', 'a small image to pull through each client (default: a tiny public one)')
+    .option('--json', 'as JSON')
+    .action(async ({ client, canary, json, ...flags }: Flags & Pick<DoctorOptions, 'canary' | 'json'> & { client?: ClientName[] }) => {
+      ended(await interruptible((signal) => examine({ clients: client, canary, json }, { flags }, thisHost(), terminal, signal)));
     });
 
   program
@@ -111,6 +120,12 @@ function settingFlags(command: Command): Command {
     command.addOption(option);
   }
   return command;
+}
+
+/** A repeatable option loses its list of choices by `argParser`. */
+function collectChoice(value: string, previous: string[] | undefined): string[] {
+  if (!CLIENT_NAMES.includes(value as ClientName)) throw new InvalidArgumentError(`Allowed choices are ${CLIENT_NAMES.join(', ')}.`);
+  return collect(value, previous);
 }
 
 function collect(value: string, previous: string[] | undefined): string[] {

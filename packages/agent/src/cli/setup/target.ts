@@ -1,6 +1,7 @@
 // From the agent's settings and what the operator named: where clients are to be sent, and for which registries.
 
 import type { AgentConfig } from '../../config.ts';
+import type { SocketAddress } from '../../listen.ts';
 import { isUnlistedHost } from '../../origin/names.ts';
 import { OriginTable } from '../../origin/origins.ts';
 import { EXIT } from '../exit-codes.ts';
@@ -22,7 +23,7 @@ type Settings = Pick<AgentConfig, 'listen' | 'origin' | 'defaultOrigin'>;
 export function targetOf(config: Settings, { origins, endpoint, force = false }: TargetOptions): Target {
   const table = new OriginTable(Object.entries(config.origin).map(([name, { urls }]) => ({ name, ...(urls !== undefined && { urls }) })));
   return {
-    endpoint: endpoint === undefined ? endpointOf(config) : readEndpoint(endpoint),
+    endpoint: endpoint === undefined ? reachedAt(config.listen) : readEndpoint(endpoint),
     origins: (origins ?? table.names()).map((text) => mirroredOrigin(text.toLowerCase(), table)),
     named: origins !== undefined,
     defaultOrigin: config.defaultOrigin,
@@ -30,8 +31,8 @@ export function targetOf(config: Settings, { origins, endpoint, force = false }:
   };
 }
 
-/** How a client of this host reaches the agent. */
-function endpointOf({ listen: { host, port } }: Settings): URL {
+/** How a client of this host reaches the agent that listens there. */
+export function reachedAt({ host, port }: SocketAddress): URL {
   const reached = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host.includes(':') ? `[${host}]` : host;
   return new URL(`http://${reached}:${port}`);
 }

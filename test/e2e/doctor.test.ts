@@ -1,0 +1,134 @@
+// `flotilla doctor` as an operator runs it, beside an agent of this process. The container client is a script of a few lines, so that it can
+// do what a real one does when it is set up wrongly; doctor.real.test.ts has a real one.
+
+import { execFile } from 'node:child_process';
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Finding } from '@flotilla/agent/cli/doctor/finding';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { TestFleet, type TestAgent } from '../support/fleet.ts';
+import { OriginServer } from '../support/origin-server.ts';
+import { checkout } from '../support/processes.ts';
+
+const MAIN = join(checkout, 'packages/agent/src/main.ts');
+
+let origin: OriginServer;
+let fleet: TestFleet;
+let agent: TestAgent;
+let home: string;
+
+beforeAll(async () => {
+  origin = await OriginServer.start();
+  origin.addImage('library/hello-world', 'latest', [1000]);
+  origin.addImage('library/small', '1', [1000]);
+  fleet = await TestFleet.start({ 'docker.io': origin.url });
+  agent = await fleet.agent('a');
+});
+afterAll(async () => {
+  await fleet.stop();
+  await origin.goAway();
+});
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), 'flotilla-doctor-'));
+  // A registries.conf of its own: what the machine has under /etc does not count.
+  await mkdir(join(home, '.config/containers'), { recursive: true });
+  await writeFile(join(home, '.config/containers/registries.conf'), '');
+  await mkdir(join(home, 'bin'));
+});
+afterEach(() => rm(home, { recursive: true }));
+
+/** Runs the command in a home of its own. */
+function flotilla(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  return new Promise((resolve) => {
+    const env = { HOME: home, PATH: `${join(home, 'bin')}:/usr/bin:/bin`, FLOTILLA_DATA: agent.dir, FLOTILLA_ORIGIN: `docker.io=${origin.url}` };
+    execFile(process.execPath, [MAIN, ...args], { env }, (error, out, err) => resolve({ code: error === null ? 0 : Number(error.code), out, err }));
+  });
+}
+
+/** The canary client: a shell script with the URL of the agent's endpoint and the image's path. */
+async function skopeo(script: string): Promise<void> {
+  const path = join(home, 'bin', 'skopeo');
+  await writeFile(path, `#!${process.execPath}\nconst image = process.argv.find((arg) => arg.startsWith('docker://'))?.slice(9) ?? '';\nconst [name, tag] = image.split(':');\n${script}\n`);
+  await chmod(path, 0o755);
+}
+
+const setUp = (): Promise<unknown> => flotilla('setup', 'podman', '--origin', 'docker.io', '--endpoint', agent.url);
+const PULLS = (): string => `const answer = await fetch('${agent.url}/v2/' + name + '/manifests/' + tag); if (!answer.ok) { console.error('manifest unknown'); process.exitCode = 1; }`;
+
+async function findings(...args: string[]): Promise<Map<string, Finding>> {
+  const { out } = await flotilla('doctor', '--client', 'podman', '--json', ...args);
+  return new Map((JSON.parse(out) as { findings: Finding[] }).findings.map((finding) => [finding.check, finding]));
+}
+
+test('all is well where a canary comes by the agent', async () => {
+  await setUp();
+  await skopeo(PULLS());
+  const { code, out } = await flotilla('doctor', '--client', 'podman');
+  expect(out).toMatch(/^ok {7}agent: a, version .*, ready$/m);
+  for (const check of ['endpoint', 'tracker', 'peers', 'clock', 'open files', 'origin docker.io', 'client podman', 'canary podman']) expect(out).toMatch(new RegExp(`^ok +${check}: `, 'm'));
+  expect(out).toContain('canary podman: docker.io/library/hello-world:latest came by the agent');
+  // The disk is the machine's own.
+  expect(code).toBe(/^(warning|problem)/m.test(out) ? 1 : 0);
+});
+
+test('a client that bypasses its mirror is found out', async () => {
+  await setUp();
+  await skopeo('');
+  const found = await findings();
+  expect(found.get('client podman')).toMatchObject({ verdict: 'ok' });
+  expect(found.get('canary podman')).toMatchObject({ verdict: 'problem', message: 'podman pulled docker.io/library/hello-world:latest past the agent', help: expect.stringContaining('CONTAINERS_REGISTRIES_CONF') });
+});
+
+test('a client that is not set up, and the command that does it', async () => {
+  const found = await findings();
+  expect(found.get('client podman')).toMatchObject({ verdict: 'problem', help: 'Run "flotilla setup podman".' });
+  expect(found.has('canary podman')).toBe(false);
+  expect((await flotilla('doctor', '--client', 'podman')).code).toBe(1);
+});
+
+test('a canary of one\'s own, completed as clients do', async () => {
+  await setUp();
+  await skopeo(PULLS());
+  expect((await findings('--canary', 'docker.io/small:1')).get('canary podman')).toMatchObject({ verdict: 'ok' });
+  expect((await findings('--canary', 'docker.io/none:1')).get('canary podman')).toMatchObject({ verdict: 'problem', message: expect.stringMatching(/manifest unknown\); the agent answered MANIFEST_UNKNOWN/) });
+  expect((await findings('--canary', 'quay.io/some/app:1')).get('canary podman')).toMatchObject({ verdict: 'skipped' });
+  expect((await flotilla('doctor', '--canary', 'small')).code).toBe(2);
+});
+
+describe('an origin', () => {
+  test('without the usual canary: a warning says to name one, and which came lately', async () => {
+    await setUp();
+    await skopeo(PULLS());
+    await fetch(`${agent.url}/v2/docker.io/library/small/manifests/1`);
+    const { faults } = origin;
+    faults.status = 404;
+    const found = await findings();
+    faults.status = undefined;
+    expect(found.get('canary podman')).toMatchObject({ verdict: 'warning', help: expect.stringContaining('--canary IMAGE, such as docker.io/library/small:1') });
+  });
+
+  test('that is away is a problem by its code', async () => {
+    await setUp();
+    await skopeo(PULLS());
+    await origin.goAway();
+    const found = await findings();
+    await origin.listen();
+    expect(found.get('origin docker.io')).toMatchObject({ verdict: 'problem', message: expect.stringContaining('ORIGIN_UNREACHABLE'), help: expect.stringMatching(/\.$/) });
+  });
+});
+
+test('without an agent what is left is still looked at', async () => {
+  await setUp();
+  const { code, out } = await flotilla('doctor', '--client', 'podman', '--data', join(home, 'nothing'));
+  expect(code).toBe(1);
+  expect(out).toMatch(/^problem {2}agent: no agent runs/m);
+  expect(out).toMatch(/^problem {2}client podman: does not ask the agent/m);
+  expect(out).toMatch(/2 findings\.\n$/);
+});
+
+test('settings that are wrong are no findings', async () => {
+  const { code, out, err } = await flotilla('doctor', '--config', join(home, 'none.yaml'));
+  expect({ code, out }).toEqual({ code: 2, out: '' });
+  expect(err).toContain('none.yaml');
+});
