@@ -119,13 +119,15 @@ describe('at a tracker', () => {
     dir = await mkdtemp(join(tmpdir(), 'flotilla-cli-'));
     asked.length = 0;
     answers = [{ status: 200, body: detail() }];
-    server = createServer(async (request, response) => {
+    server = createServer((request, response) => {
       let body = '';
-      for await (const part of request) body += String(part);
-      asked.push({ route: `${request.method} ${request.url}`, token: request.headers.authorization, body });
-      const { status, body: reply } = answers.length > 1 ? answers.shift()! : answers[0]!;
-      if (status === 0) response.destroy();
-      else response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(reply));
+      request.on('data', (part: Buffer) => (body += part.toString()));
+      request.on('end', () => {
+        asked.push({ route: `${request.method} ${request.url}`, token: request.headers.authorization, body });
+        const { status, body: reply } = answers.length > 1 ? answers.shift()! : answers[0]!;
+        if (status === 0) response.destroy();
+        else response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(reply));
+      });
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
