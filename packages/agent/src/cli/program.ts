@@ -5,6 +5,7 @@ import { flagOf, SETTINGS, type SettingName } from '../config.ts';
 import { AgentError } from '../errors.ts';
 import { AGENT_VERSION } from '../version.ts';
 import { runAgent } from './agent.ts';
+import { completionScript, SHELLS, type Shell } from './completion.ts';
 import { printConfig } from './config.ts';
 import { examine, type DoctorOptions } from './doctor/doctor.ts';
 import { EXIT } from './exit-codes.ts';
@@ -80,6 +81,12 @@ export function createProgram(terminal: Terminal, ended: (exitCode: number) => v
     });
 
   rolloutCommands(program, terminal, ended);
+
+  program
+    .command('completion')
+    .description('print the script that completes commands and options in a shell')
+    .addArgument(new Argument('<shell>', 'the shell').choices(SHELLS))
+    .action((shell: Shell) => terminal.out(completionScript(shell, program)));
   return program;
 }
 

@@ -59,7 +59,7 @@ test.each<[string, Finding, Finding['verdict'], RegExp]>([
   expect(finding.verdict).toBe(verdict);
   expect(finding.message).toMatch(message);
   // Whatever is wrong comes with what to do.
-  expect(finding.help !== undefined && /\.$/.test(finding.help)).toBe(verdict === 'warning' || verdict === 'problem');
+  expect(finding.help?.endsWith('.') ?? false).toBe(verdict === 'warning' || verdict === 'problem');
 });
 
 test('what to open for peers is the port in use', () => {
