@@ -181,6 +181,6 @@ export class Endpoint implements AsyncDisposable {
 }
 
 /** `user:password`, or a whole header. */
-export function authorization(credentials: string): string {
+function authorization(credentials: string): string {
   return /^\w+ /.test(credentials) && !credentials.includes(':') ? credentials : `Basic ${Buffer.from(credentials).toString('base64')}`;
 }

@@ -170,7 +170,7 @@ export function descriptor(bytes: Buffer, mediaType = 'application/octet-stream'
   return { mediaType, digest: digestOf(bytes), size: bytes.length };
 }
 
-export function digestOf(bytes: Uint8Array): Digest {
+function digestOf(bytes: Uint8Array): Digest {
   return parseDigest(`sha256:${createHash('sha256').update(bytes).digest('hex')}`);
 }
 
