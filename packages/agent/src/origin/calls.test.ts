@@ -1,16 +1,7 @@
-// Between question and answer: redirects, retries, waiting, other URLs, addresses, TLS, proxies.
+// Between question and answer: redirects, retries, waiting, other URLs, addresses.
 
-import 'reflect-metadata';
-import { webcrypto } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
 import type { LookupFunction } from 'node:net';
-import { connect } from 'node:net';
-import { once } from 'node:events';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { PemConverter, SubjectAlternativeNameExtension, X509CertificateGenerator } from '@peculiar/x509';
-import { afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { ScriptedServer, reply, replyBlob } from './scripted-server.ts';
 import { AGENT, LAB, LAB_BLOB, bytesOf, sha256, testOrigin, type TestOrigin, alwaysCredentials } from './test-origin.ts';
 
@@ -255,107 +246,5 @@ describe('addresses', () => {
     const server = await serve((_request, response) => reply(response, 401, '', { 'www-authenticate': 'Bearer realm="http://169.254.169.254/token"' }));
     const lab = origin([server.url], { settings: { realms: ['169.254.169.254'] } });
     await expect(read(lab)).rejects.toMatchObject({ code: 'ORIGIN_REALM_REFUSED' });
-  });
-});
-
-describe('TLS', () => {
-  let certificate: { cert: string; key: string };
-  beforeAll(async () => {
-    const keys = await webcrypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, ['sign', 'verify']);
-    const made = await X509CertificateGenerator.createSelfSigned(
-      {
-        name: 'CN=localhost', keys, signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' },
-        notBefore: new Date(Date.now() - 60_000), notAfter: new Date(Date.now() + 3_600_000),
-        extensions: [new SubjectAlternativeNameExtension([{ type: 'ip', value: '127.0.0.1' }])],
-      },
-      webcrypto,
-    );
-    const key = PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
-    certificate = { cert: made.toString('pem'), key };
-  });
-  const secure = (): Promise<ScriptedServer> => serve((_request, response) => replyBlob(response, BLOB), certificate);
-  const https = (server: ScriptedServer): string[] => [server.url.replace('http:', 'https:')];
-  async function folder(): Promise<string> {
-    const path = await mkdtemp(join(tmpdir(), 'flotilla-origin-'));
-    onTestFinished(() => rm(path, { recursive: true, force: true }));
-    return path;
-  }
-
-  test('an unknown certificate is refused, at once', async () => {
-    const lab = origin(https(await secure()));
-    await expect(read(lab)).rejects.toMatchObject({ code: 'ORIGIN_TLS', detail: { systemCode: expect.stringMatching(/SELF_SIGNED|VERIFY/) } });
-    expect(lab.counts.requests).toHaveLength(1);
-  });
-
-  test('its own CA, or none where the operator says so', async () => {
-    const server = await secure();
-    const caFile = join(await folder(), 'ca.pem');
-    await writeFile(caFile, certificate.cert);
-    expect(await read(origin(https(server), { settings: { tls: { caFile } } }))).toBe(BLOB.toString());
-    expect(await read(origin(https(server), { settings: { tls: { insecure: true } } }))).toBe(BLOB.toString());
-  });
-
-  test('a CA file that is missing or no certificate is a mistake in the configuration', async () => {
-    const dir = await folder();
-    await writeFile(join(dir, 'ca.pem'), '-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n');
-    for (const caFile of [join(dir, 'missing.pem'), join(dir, 'ca.pem')]) {
-      expect(() => testOrigin(['https://a.example'], { settings: { tls: { caFile } } })).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
-    }
-  });
-
-  test('https to a port that speaks plain HTTP', async () => {
-    const server = await serve((_request, response) => replyBlob(response, BLOB));
-    await expect(read(origin(https(server)))).rejects.toMatchObject({ code: 'ORIGIN_TLS' });
-  });
-
-  test('from https to http no redirect is followed', async () => {
-    const storage = await serve((_request, response) => replyBlob(response, BLOB));
-    const server = await serve((_request, response) => reply(response, 302, '', { location: `${storage.url}/plain` }), certificate);
-    await expect(read(origin(https(server), { settings: { tls: { insecure: true } } }))).rejects.toMatchObject({ code: 'ORIGIN_REDIRECT' });
-    expect(storage.lines).toEqual([]);
-  });
-});
-
-describe('proxy', () => {
-  /** A proxy that forwards plain requests itself and opens tunnels; notes both. */
-  async function proxy(): Promise<{ url: string; seen: string[] }> {
-    const seen: string[] = [];
-    const server: Server = createServer((request, response) => {
-      seen.push(`${request.method} ${request.url}`);
-      replyBlob(response, BLOB);
-    });
-    server.on('connect', (request, socket) => {
-      seen.push(`CONNECT ${request.url}`);
-      if (request.url?.startsWith('refused') === true) return void socket.end('HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n');
-      const upstream = connect(Number(request.url?.split(':')[1]), '127.0.0.1', () => socket.write('HTTP/1.1 200 OK\r\n\r\n'));
-      upstream.on('error', () => socket.destroy());
-      socket.on('error', () => upstream.destroy());
-      upstream.pipe(socket).pipe(upstream);
-      return undefined;
-    });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    onTestFinished(async () => {
-      server.closeAllConnections();
-      server.close();
-      await once(server, 'close');
-    });
-    const address = server.address();
-    return { url: `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`, seen };
-  }
-
-  test('plain requests go through it, except to hosts that are left out', async () => {
-    const { url, seen } = await proxy();
-    const server = await serve((_request, response) => reply(response, 404));
-    expect(await read(origin(['http://registry.invalid:5000'], { config: { proxy: { http: url, no: '127.0.0.1' } } }))).toBe(BLOB.toString());
-    expect(seen).toEqual([`GET http://registry.invalid:5000${PATH}`]);
-    await expect(read(origin([server.url], { config: { proxy: { http: url, no: '127.0.0.1' } } }))).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
-    expect(seen).toHaveLength(1);
-  });
-
-  test('https goes through a tunnel; one that is refused has its own code', async () => {
-    const { url, seen } = await proxy();
-    await expect(read(origin(['https://refused.invalid'], { config: { proxy: { https: url } } }))).rejects.toMatchObject({ code: 'ORIGIN_PROXY' });
-    expect(seen).toEqual(['CONNECT refused.invalid:443']);
   });
 });

@@ -13,7 +13,7 @@ import { NO_CREDENTIALS, type CredentialSource } from './credentials/secret.ts';
 import { contentLength, contentRange, discard, headerOf, isEncoded, originBody, readWhole, type BodyRules } from './body.ts';
 import { Calls, encodedError, mayNotKnowHead, type OriginMetrics, type Question } from './calls.ts';
 import { DEFAULT_CONNECTION_LIMITS, type Answer, type ConnectionLimits } from './connections.ts';
-import { field } from './failures.ts';
+import { field, hungUp } from './failures.ts';
 import { OriginLinks, type OriginLink } from './links.ts';
 import { listReferrers, listTags } from './listings.ts';
 import { isUnlistedHost, resolveImage } from './names.ts';
@@ -184,7 +184,8 @@ class RegistryClient implements OriginClient {
       if (!(error instanceof AgentError)) throw error;
       this.#calls.noted(link, error);
       // The certificate is the agent's; whoever has none is not let in, which is an answer.
-      if (error.code !== 'ORIGIN_CLIENT_CERT' || authority.kind === 'agent') throw error;
+      const certificateWanted = error.code === 'ORIGIN_CLIENT_CERT' || (link.entry.tls.certFile !== undefined && hungUp(error));
+      if (authority.kind === 'agent' || !certificateWanted) throw error;
       throw new AgentError('ORIGIN_UNAUTHORIZED', `${link.entry.name} asks for a client certificate`, { cause: error, detail: { ...error.detail, status: 401 } });
     }
   }

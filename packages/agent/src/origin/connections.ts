@@ -174,7 +174,12 @@ export class Connections {
         callback(error instanceof Error ? error : new Error(String(error)), null);
         return;
       }
-      connector(options, callback);
+      connector(options, (...connected) => {
+        // A TLS 1.3 server refuses a certificate after the handshake; undici would only see that it hung up.
+        const [, socket] = connected;
+        socket?.prependOnceListener('error', (error: Error) => void socket.destroy(error));
+        callback(...connected);
+      });
     };
     return new Agent({ ...common, connect });
   }

@@ -56,13 +56,27 @@ export function connectionError(error: unknown, place: Place, body: boolean): Ag
   let code = agentCode(systemCode) ?? 'INTERNAL';
   // A connection that breaks in the middle of a body is the origin sending fewer bytes than it said.
   if (body && code === 'ORIGIN_UNREACHABLE') code = 'ORIGIN_LENGTH';
-  // Before an answer this is where a connection fails: the tunnel, or the proxy itself.
-  if (!body && place.proxy !== undefined && (code === 'ORIGIN_UNREACHABLE' || systemCode === 'UND_ERR_CONNECT_TIMEOUT' || systemCode === 'UND_ERR_PRX_TLS')) code = 'ORIGIN_PROXY';
+  if (!body && place.proxy !== undefined && isProxys(error, code, systemCode, place.url)) code = 'ORIGIN_PROXY';
   const said = error instanceof Error ? error.message : String(error);
   return new AgentError(code, `${place.origin} (${place.url.host}${place.proxy === undefined ? '' : ` by ${place.proxy}`}): ${said}`, {
     cause: error,
     detail: { origin: place.origin, host: place.url.host, ...(place.proxy !== undefined && { proxy: place.proxy }), ...(systemCode === undefined ? {} : { systemCode }) },
   });
+}
+
+/** Whether it was the proxy that failed, rather than the origin behind it: a connection that was never there, or a tunnel. */
+function isProxys(error: unknown, code: ErrorCode, systemCode: string | undefined, url: URL): boolean {
+  // What undici makes of a 407 to a plain request.
+  if (code === 'INTERNAL') return causes(error).map(codeOf).includes('UND_ERR_INVALID_ARG');
+  if (systemCode === 'UND_ERR_CONNECT_TIMEOUT' || systemCode === 'UND_ERR_PRX_TLS') return true;
+  // Through a tunnel that stands it is the origin that hangs up.
+  return code === 'ORIGIN_UNREACHABLE' && !(systemCode === 'UND_ERR_SOCKET' && url.protocol === 'https:');
+}
+
+/** Whether the other side ended a TLS connection without an answer, as some do where they want a client certificate. */
+export function hungUp(error: AgentError): boolean {
+  const code = systemCodeOf(error) ?? '';
+  return ['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'].includes(code) || code.endsWith('ALERT_HANDSHAKE_FAILURE');
 }
 
 /** The system's word for the failure, such as ECONNREFUSED. */

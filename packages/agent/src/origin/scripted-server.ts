@@ -5,6 +5,7 @@ import { createServer as createTlsServer } from 'node:https';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import type { AddressInfo, Socket } from 'node:net';
+import type { TlsOptions } from 'node:tls';
 
 export interface Asked {
   readonly method: string;
@@ -19,11 +20,13 @@ type Handler = (request: IncomingMessage, response: ServerResponse, asked: Asked
 export class ScriptedServer implements AsyncDisposable {
   readonly asked: Asked[] = [];
   readonly #server: Server;
+  readonly #scheme: 'http' | 'https';
   readonly #sockets = new Set<Socket>();
   #connections = 0;
 
-  private constructor(server: Server) {
+  private constructor(server: Server, scheme: 'http' | 'https') {
     this.#server = server;
+    this.#scheme = scheme;
     server.on('connection', (socket: Socket) => {
       this.#connections++;
       this.#sockets.add(socket);
@@ -31,7 +34,7 @@ export class ScriptedServer implements AsyncDisposable {
     });
   }
 
-  static async start(handler: Handler, tls?: { cert: string; key: string }): Promise<ScriptedServer> {
+  static async start(handler: Handler, tls?: TlsOptions, host = '127.0.0.1'): Promise<ScriptedServer> {
     const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
       const answer = (body: string): void => {
         const asked = { method: request.method ?? '', path: request.url ?? '', headers: request.headers, body };
@@ -41,8 +44,8 @@ export class ScriptedServer implements AsyncDisposable {
       if (request.method === 'POST') void text(request).then(answer);
       else answer('');
     };
-    const scripted = new ScriptedServer(tls === undefined ? createServer(onRequest) : createTlsServer(tls, onRequest));
-    scripted.#server.listen(0, '127.0.0.1');
+    const scripted = new ScriptedServer(tls === undefined ? createServer(onRequest) : createTlsServer(tls, onRequest), tls === undefined ? 'http' : 'https');
+    scripted.#server.listen(0, host);
     await once(scripted.#server, 'listening');
     return scripted;
   }
@@ -52,7 +55,8 @@ export class ScriptedServer implements AsyncDisposable {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.port}`;
+    const { address, family } = this.#server.address() as AddressInfo;
+    return `${this.#scheme}://${family === 'IPv6' ? `[${address}]` : address}:${this.port}`;
   }
 
   /** Connections made since the start. */
