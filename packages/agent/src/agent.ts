@@ -12,7 +12,7 @@ import { Membership } from './access/membership.ts';
 import { Rights } from './access/rights.ts';
 import type { AgentConfig } from './config.ts';
 import { formatAdvertised } from './config-values.ts';
-import { originConfig } from './configured-origin.ts';
+import { openCredentials, originConfig } from './configured-origin.ts';
 import { downloadInit, Images } from './content/images.ts';
 import { Downloads } from './content/downloads.ts';
 import { RequestLog } from './content/request-log.ts';
@@ -93,6 +93,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
       if (stored !== undefined || (authority.kind !== 'anonymous' && !config.tellPrivateNames)) return stored;
       return located(coordinator, repository, digest, log, signal);
     },
+    credentials: await openCredentials(config, log),
     userAgent: `flotilla/${AGENT_VERSION}`,
   });
   opened.defer(() => origin.close());
