@@ -32,6 +32,8 @@ export interface DownloadComponents {
   /** Unix ms */
   readonly now: () => number;
   readonly events: DownloadEvents;
+  /** Whether clients of this host wait for other blobs, so that what can wait does. @default never */
+  readonly clientsWait?: () => boolean;
   /** Calls `tick` at this interval until the returned function is called. @default a timer that keeps no process alive */
   readonly every?: (intervalMs: number, tick: () => void) => () => void;
 }

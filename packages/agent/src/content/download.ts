@@ -25,6 +25,8 @@ import { Sources, type SourceRight } from './sources.ts';
 import { Watch } from './watch.ts';
 
 const URGENT_MS = 1000;
+/** A client that has got nothing for so long is not helped by others standing back. */
+const STUCK_MS = 5000;
 
 export class Download implements SwarmMember, LeaseMember {
   readonly key: BlobKey;
@@ -47,6 +49,7 @@ export class Download implements SwarmMember, LeaseMember {
   /** Where it is read and whether, as the coordinator knows it. */
   #told = '';
   #open = true;
+  #gaveWay = false;
   #closing: Promise<void> | undefined;
   #closed = false;
 
@@ -101,6 +104,7 @@ export class Download implements SwarmMember, LeaseMember {
     this.#tracker = components.coordinator.join(this, this.#source, this.#canRead);
     this.#watch = new Watch(this.#patience, { ...components, chunks: this.#chunks, readers: this.#readers, leases: this.#leases, swarm: this.#swarm }, {
       roster: () => this.roster(),
+      givesWay: () => this.#givesWay(),
       hedge: (index) => this.#hedge(index),
       stalled: (stuckMs) => this.#stalled(stuckMs),
       over: () => void this.#close(true),
@@ -127,10 +131,19 @@ export class Download implements SwarmMember, LeaseMember {
     return this.#readers.read(asked, signal);
   }
 
-  /** Fetches the whole blob for nobody in particular; resolves when it is verified. @throws DISK_FULL where it cannot be kept */
-  async background(signal: AbortSignal): Promise<void> {
+  /**
+   * Fetches the whole blob for nobody in particular; resolves when it is verified. @param low behind whatever clients wait for
+   * @throws DISK_FULL where it cannot be kept
+   */
+  async background(signal: AbortSignal, low = false): Promise<void> {
     if (!this.#chunks.kept) throw this.#noRoom();
-    await this.#readers.background(signal);
+    await this.#readers.background(signal, low);
+  }
+
+  /** A client waits for a chunk of it, and chunks do come. */
+  get waitedFor(): boolean {
+    const sinceMs = this.#readers.clientWaitsSinceMs;
+    return sinceMs !== undefined && this.#patience.stuckMs(sinceMs, this.#with.now()) < STUCK_MS;
   }
 
   status(): DownloadStatus {
@@ -201,7 +214,7 @@ export class Download implements SwarmMember, LeaseMember {
   }
 
   wants(index: number): boolean {
-    return this.#chunks.takes(index) && this.#demand.includes(index) && !this.#leases.covers(index);
+    return this.#chunks.takes(index) && this.#demand.includes(index) && !this.#leases.covers(index) && !this.#mustWait;
   }
 
   urgent(): number | undefined {
@@ -386,9 +399,23 @@ export class Download implements SwarmMember, LeaseMember {
     if (this.#patience.hedging) this.#watch.look();
   }
 
+  /** Nothing is asked for, neither of peers nor of the origin: others wait, and this can. */
+  get #mustWait(): boolean {
+    return this.#readers.low && this.#with.clientsWait?.() === true;
+  }
+
+  #givesWay(): boolean {
+    const givesWay = this.#mustWait;
+    if (givesWay !== this.#gaveWay) {
+      this.#gaveWay = givesWay;
+      this.#demandMoved();
+    }
+    return givesWay;
+  }
+
   #updateNeed(): void {
     if (!this.#open || this.#state === 'finished') return;
-    const needs = this.#state === 'running' && this.#canRead && this.#readers.count > 0;
+    const needs = this.#state === 'running' && this.#canRead && this.#readers.count > 0 && !this.#mustWait;
     this.#leases.ask(needs ? this.#demand.ranges() : undefined);
   }
 

@@ -24,6 +24,15 @@ export interface DownloadsComponents extends Omit<DownloadComponents, 'partial' 
   };
 }
 
+/** Clients pause between two chunks; what gives way to them waits this long for the next. */
+const CLIENTS_PAUSE_MS = 1000;
+
+/** Where the bytes of a blob came from that was fetched for nobody in particular. */
+export interface FetchedBytes {
+  readonly peer: number;
+  readonly origin: number;
+}
+
 type Asked = ByteRange | readonly ByteRange[];
 
 export type DownloadSettings = Pick<DownloadInit, 'lingerMs' | 'hedgeMs' | 'stallMs' | 'auditMs' | 'settleMs' | 'windowBytes'>;
@@ -37,6 +46,7 @@ export class Downloads implements Holdings {
   /** Downloads that are not closed yet, stored blobs with readers under way included. */
   readonly #running = new Set<Download>();
   #closed = false;
+  #clientWaitedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(components: DownloadsComponents, settings: DownloadSettings = {}) {
     this.#with = components;
@@ -48,14 +58,27 @@ export class Downloads implements Holdings {
     return { key, open: (asked, signal) => this.#open(key, init, asked, signal) };
   }
 
-  /** Fetches a whole blob for nobody in particular; returns at once when it is stored. @throws DISK_FULL where it cannot be kept */
-  async fetch(key: BlobKey, init: DownloadInit, signal: AbortSignal): Promise<void> {
+  /**
+   * Fetches a whole blob for nobody in particular; returns at once when it is stored. @param low behind whatever clients wait for
+   * @throws DISK_FULL where it cannot be kept
+   */
+  async fetch(key: BlobKey, init: DownloadInit, signal: AbortSignal, low = false): Promise<FetchedBytes> {
     await this.#with.rights.reading(init.source, key.digest);
     for (;;) {
       const found = await this.#find(key, init, signal);
-      if (!(found instanceof Download)) return;
-      if (found.open) return found.background(signal);
+      if (!(found instanceof Download)) return { peer: 0, origin: 0 };
+      if (!found.open) continue;
+      await found.background(signal, low);
+      const { peer, origin } = found.provenance.bytes;
+      return { peer, origin };
     }
+  }
+
+  /** Bytes of the blob that are here: finished, or on their way. */
+  async held(key: BlobKey): Promise<number> {
+    const active = this.#active.get(name(key))?.status();
+    if (active !== undefined) return active.held === active.chunks ? key.size : Math.floor((active.held / active.chunks) * key.size);
+    return (await this.#stored(key)) === undefined ? 0 : key.size;
   }
 
   async find(key: BlobKey): Promise<Holding | undefined> {
@@ -152,10 +175,16 @@ export class Downloads implements Holdings {
         store.unpin(key.digest);
       },
     };
-    const download = new Download({ ...this.#with, partial, events }, { ...this.#settings, ...init });
+    const download = new Download({ ...this.#with, partial, events, clientsWait: () => this.#clientsWait() }, { ...this.#settings, ...init });
     this.#active.set(id, download);
     this.#running.add(download);
     if (!partial.kept) events.fallback('unkept', download);
+  }
+
+  #clientsWait(): boolean {
+    const nowMs = this.#with.now();
+    for (const download of this.#active.values()) if (download.waitedFor) this.#clientWaitedAtMs = nowMs;
+    return nowMs - this.#clientWaitedAtMs < CLIENTS_PAUSE_MS;
   }
 
   async #stored(key: BlobKey): Promise<StoredBlob | undefined> {

@@ -9,9 +9,9 @@ import type { Fact, Grant, Rights } from '../access/rights.ts';
 import { AgentError, toAgentError, type ErrorCode } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { DownloadInit } from './download-contract.ts';
-import type { Downloads } from './downloads.ts';
+import type { Downloads, FetchedBytes } from './downloads.ts';
 import { MAX_MANIFEST_BYTES, parseManifest } from './manifest.ts';
-import type { Authority, Caller, Content, Coordinator, Granted, Origin, Permit, Referrers, Repository, ServedBlob, ServedManifest, TagPage } from './ports.ts';
+import type { Authority, BlobKey, Caller, Content, Coordinator, Granted, Origin, Permit, Referrers, Repository, ServedBlob, ServedManifest, TagPage } from './ports.ts';
 import { provePossession } from './possession.ts';
 import type { Prefetch } from './prefetch.ts';
 
@@ -85,6 +85,15 @@ export class Images implements Content {
         }
       },
     };
+  }
+
+  /** Has a whole blob here for nobody at the endpoint. @param low behind whatever clients wait for @throws AgentError DIGEST_MISMATCH for another size */
+  async fetch(repository: Repository, { digest, size }: BlobKey, caller: Caller, low: boolean, signal: AbortSignal): Promise<FetchedBytes> {
+    const grant = await this.#known(repository, 'blob', digest, caller, signal);
+    if (grant.fact.size !== size) throw new AgentError('DIGEST_MISMATCH', `${digest} has ${grant.fact.size} bytes, not the ${size} that the manifest says`);
+    const served = this.#served(grant);
+    await this.#opening(grant, served, signal);
+    return this.#with.downloads.fetch(served.key, downloadInit(grant.permit, grant.fact), signal, low);
   }
 
   async tags(repository: Repository, page: { readonly n?: number; readonly last?: string }, caller: Caller, signal: AbortSignal): Promise<TagPage> {

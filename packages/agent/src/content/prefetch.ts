@@ -15,7 +15,7 @@ const MAX_IMAGES = 256;
 /** A client between two layers is not a client that has gone. */
 const ABANDONED_MS = 5000;
 
-export type Fetch = (permit: Permit, reference: ManifestReference, signal: AbortSignal) => Promise<void>;
+export type Fetch = (permit: Permit, reference: ManifestReference, signal: AbortSignal) => Promise<unknown>;
 
 interface Image {
   /** Of the caller that opened a blob last: whoever was let in first may be let in no more. */

@@ -38,6 +38,8 @@ interface Reader {
   readonly sparing: boolean;
   /** Wants the chunks but takes no bytes. */
   readonly background: boolean;
+  /** Comes after whatever clients wait for. */
+  readonly low: boolean;
   /** The visit of its plan that is next. */
   at: number;
   /** The last visit whose chunk it wants now. */
@@ -89,6 +91,22 @@ export class Readers {
 
   get count(): number {
     return this.#readers.size;
+  }
+
+  /** Nobody is here but who comes after whatever clients wait for. */
+  get low(): boolean {
+    for (const reader of this.#readers) if (!reader.low) return false;
+    return this.#readers.size > 0;
+  }
+
+  /** Since when a client, or what is fetched ahead for one, waits for a chunk; undefined: none does. */
+  get clientWaitsSinceMs(): number | undefined {
+    let since: number | undefined;
+    for (const reader of this.#readers) {
+      if (reader.low || reader.waitingSinceMs === undefined || reader.waitingSinceMs >= (since ?? Number.POSITIVE_INFINITY)) continue;
+      if (this.#lacks(reader) !== undefined) since = reader.waitingSinceMs;
+    }
+    return since;
   }
 
   /** Another number after every change of who reads what. */
@@ -164,9 +182,9 @@ export class Readers {
     this.#failWhere(error, (reader) => !reader.background && someTaken(reader, wrong));
   }
 
-  /** Wants the whole blob without taking bytes, until the signal aborts. Resolves when the blob is verified. */
-  async background(signal: AbortSignal): Promise<void> {
-    const reader = this.#add({ start: 0, end: this.#key.size }, { background: true });
+  /** Wants the whole blob without taking bytes, until the signal aborts. Resolves when the blob is verified. @param low after whatever clients wait for */
+  async background(signal: AbortSignal, low = false): Promise<void> {
+    const reader = this.#add({ start: 0, end: this.#key.size }, { background: true, low });
     try {
       this.#moveBackground(reader);
       await this.#untilReady(reader, signal);
@@ -322,12 +340,12 @@ export class Readers {
     this.#owner.demandChanged(what);
   }
 
-  #add(asked: ByteRange | readonly ByteRange[], { background = false } = {}): Reader {
+  #add(asked: ByteRange | readonly ByteRange[], { background = false, low = false } = {}): Reader {
     const ranges = 'start' in asked ? [asked] : asked;
     const plan = new ReadPlan(this.#key, ranges);
     const sparing = ranges === asked || !plan.whole;
     const { whole, length } = plan;
-    const reader: Reader = { plan, whole, sparing, background, at: 0, ahead: length - 1, taken: 0, trustsGivers: false, waitingSinceMs: undefined, wake: undefined, failure: undefined };
+    const reader: Reader = { plan, whole, sparing, background, low, at: 0, ahead: length - 1, taken: 0, trustsGivers: false, waitingSinceMs: undefined, wake: undefined, failure: undefined };
     if (sparing) {
       reader.ahead = 0;
       this.#lookAhead(reader);

@@ -22,6 +22,8 @@ export interface WatchComponents {
 /** What only the download can do. */
 export interface WatchOwner {
   roster(): LeaseRoster;
+  /** It stands back now for others: that nothing comes means nothing. */
+  givesWay(): boolean;
   hedge(index: number): void;
   /** Readers have starved for too long. */
   stalled(stuckMs: number): void;
@@ -52,7 +54,9 @@ export class Watch {
     readers.wake();
     const now = this.#with.now();
     this.#patience.received(swarm.sources().reduce((sum, source) => sum + source.bytesDown, 0), now);
-    const starving = readers.starving();
+    const givesWay = this.#owner.givesWay();
+    if (givesWay) this.#patience.progressed(now);
+    const starving = givesWay ? undefined : readers.starving();
     const roster = this.#owner.roster();
     const verdict = this.#patience.decide(
       {
