@@ -1,28 +1,58 @@
-// `npm run bench -- [memory] [--size MiB] [--json]`: measures agents with a large blob.
+// `npm run bench -- [serving] [memory] [--size MiB] [--json]`: measures agents; without a name, all of it.
 // Progress on stderr, the result on stdout; exit code 1 where a stated limit is broken.
 
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import { benchMemory } from './memory.ts';
+import { benchMemory, type MemoryResult } from './memory.ts';
+import { benchServing, MAX_FIRST_BYTE_MS, MAX_MANIFEST_ADDED_MS, MIN_SHARE_OF_NGINX, type ServingResult } from './serving.ts';
+
+const USAGE = 'usage: npm run bench -- [serving] [memory] [--size MiB] [--json]';
+const NAMES = ['serving', 'memory'];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { size: { type: 'string', default: '2048' }, json: { type: 'boolean', default: false } },
 });
-const unknown = positionals.filter((name) => name !== 'memory');
 const sizeMiB = Number(values.size);
-if (unknown.length > 0 || !Number.isInteger(sizeMiB) || sizeMiB < 1) {
-  console.error('usage: npm run bench -- [memory] [--size MiB] [--json]');
+if (positionals.some((name) => !NAMES.includes(name)) || !Number.isInteger(sizeMiB) || sizeMiB < 1) {
+  console.error(USAGE);
   process.exit(2);
 }
-const memory = await benchMemory(sizeMiB, (text) => console.error(`bench: ${text}`));
+const wanted = positionals.length === 0 ? NAMES : positionals;
+const progress = (text: string): void => console.error(`bench: ${text}`);
+const serving = wanted.includes('serving') ? await benchServing(progress) : undefined;
+const memory = wanted.includes('memory') ? await benchMemory(sizeMiB, progress) : undefined;
 if (values.json) {
-  console.log(JSON.stringify({ cores: cpus().length, memory }));
+  console.log(JSON.stringify({ cores: cpus().length, serving, memory }));
 } else {
+  if (serving !== undefined) printServing(serving);
+  if (memory !== undefined) printMemory(memory);
+}
+process.exitCode = [serving, memory].every((result) => result?.ok !== false) ? 0 : 1;
+
+function printServing({ throughput, firstByteMs, manifests }: ServingResult): void {
+  console.log(`a blob in the store, ${cpus().length} cores, medians (limit ${MIN_SHARE_OF_NGINX} of nginx with the same file):`);
+  for (const { blobMiB, clients, agentMBps, nginxMBps, share } of throughput) {
+    console.log(`  ${`${blobMiB} MiB`.padEnd(8)} ${clients} ${(clients === 1 ? 'client' : 'clients').padEnd(8)} agent ${mbps(agentMBps)}  nginx ${mbps(nginxMBps)}  share ${share.toFixed(2)}`);
+  }
+  console.log(`first byte of it, on a new connection (limit ${MAX_FIRST_BYTE_MS} ms):`);
+  for (const { blobMiB, agentMs, nginxMs } of firstByteMs) console.log(`  ${`${blobMiB} MiB`.padEnd(8)} agent ${ms(agentMs)}  nginx ${ms(nginxMs)}`);
+  console.log(`a manifest, against its origin (limit ${MAX_MANIFEST_ADDED_MS} ms more):`);
+  for (const { what, originMs, agentMs, addedMs } of manifests) console.log(`  ${what.padEnd(15)} agent ${ms(agentMs)}  origin ${ms(originMs)}  added ${ms(addedMs)}`);
+}
+
+function printMemory(memory: MemoryResult): void {
   console.log(`memory of an agent with a blob of ${memory.blobMiB} MiB, ${cpus().length} cores (limit ${memory.limitMiB} MiB resident):`);
   for (const { agent, what, seconds, highestMiB, cpuSecondsPerGiB } of memory.figures) {
     console.log(`  ${agent.padEnd(7)} ${what.padEnd(34)} ${String(highestMiB).padStart(4)} MiB  ${seconds.toFixed(1).padStart(6)} s  ${cpuSecondsPerGiB.toFixed(1).padStart(5)} CPU-s/GiB`);
   }
   console.log(`  copies out of the origin: ${memory.copiesOutOfTheOrigin.toFixed(3)}`);
 }
-process.exitCode = memory.ok ? 0 : 1;
+
+function mbps(rate: number): string {
+  return `${rate.toFixed(0).padStart(5)} MB/s`;
+}
+
+function ms(time: number): string {
+  return `${time.toFixed(2).padStart(6)} ms`;
+}

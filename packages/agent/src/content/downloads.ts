@@ -7,7 +7,7 @@ import { AgentError, toAgentError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Download } from './download.ts';
 import type { DownloadComponents, DownloadEvents, DownloadInit, DownloadStatus } from './download-contract.ts';
-import { ReadPlan, type Visit } from './read-plan.ts';
+import { ReadPlan } from './read-plan.ts';
 import type { SourceRight } from './sources.ts';
 import type { ByteRange, Holding, Holdings, ServedBlob, Source, Store, StoredBlob } from './ports.ts';
 
@@ -198,51 +198,52 @@ export class Downloads implements Holdings {
   }
 
   /**
-   * The first slice is read before this resolves, so that a failing disk is found while another source can be taken.
+   * The first piece is read before this resolves, so that a failing disk is found while another source can be taken.
    * The blob is pinned until the iteration ends or the signal aborts: an iteration that never begins has no end.
    */
   async #readStored(stored: StoredBlob, asked: Asked, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    signal.throwIfAborted();
     const { digest } = stored.key;
     const { store } = this.#with;
+    const [range, ...more] = 'start' in asked ? [asked] : asked;
+    const pieces = range !== undefined && more.length === 0 ? stored.read(range) : visitAll(stored, 'start' in asked ? [asked] : asked);
     let pinned = true;
-    const unpin = (): void => {
-      signal.removeEventListener('abort', unpin);
+    const end = (): void => {
+      signal.removeEventListener('abort', end);
       if (pinned) store.unpin(digest);
       pinned = false;
+      void pieces.return();
     };
     store.pin(digest);
-    signal.addEventListener('abort', unpin, { once: true });
+    signal.addEventListener('abort', end, { once: true });
     try {
+      const first = await pieces.next();
       signal.throwIfAborted();
-      const { visits } = new ReadPlan(stored.key, 'start' in asked ? [asked] : asked);
-      const [first, ...rest] = visits;
-      const head = first === undefined ? [] : await this.#visit(stored, first);
-      return this.#pieces(stored, head, rest, signal, unpin);
+      return this.#counted(first, pieces, signal, end);
     } catch (error) {
-      unpin();
+      end();
       throw error;
     }
   }
 
-  async *#pieces(stored: StoredBlob, head: readonly Uint8Array[], rest: readonly Visit[], signal: AbortSignal, done: () => void): AsyncGenerator<Uint8Array> {
+  async *#counted(first: IteratorResult<Uint8Array, void>, rest: AsyncGenerator<Uint8Array, void, void>, signal: AbortSignal, end: () => void): AsyncGenerator<Uint8Array> {
     try {
-      yield* head;
-      for (const visit of rest) {
+      for (let piece = first; piece.done !== true; piece = await rest.next()) {
         signal.throwIfAborted();
-        yield* await this.#visit(stored, visit);
+        this.#with.metrics.stored(piece.value.length);
+        yield piece.value;
       }
     } finally {
-      done();
+      end();
     }
   }
+}
 
-  /** What is taken of one chunk. */
-  async #visit(stored: StoredBlob, { index, pieces }: Visit): Promise<Uint8Array[]> {
+/** Several ranges: each chunk is read once for all that is taken of it. */
+async function* visitAll(stored: StoredBlob, ranges: readonly ByteRange[]): AsyncGenerator<Uint8Array, void, void> {
+  for (const { index, pieces } of new ReadPlan(stored.key, ranges).visits) {
     const chunk = await stored.readChunk(index);
-    return pieces.map(([from, to]) => {
-      this.#with.metrics.stored(to - from);
-      return chunk.subarray(from, to);
-    });
+    for (const [from, to] of pieces) yield chunk.subarray(from, to);
   }
 }
 

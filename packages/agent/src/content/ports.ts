@@ -100,8 +100,13 @@ export interface StoredBlob {
   readonly mediaType: string | undefined;
   /** 32 bytes per chunk, in order. */
   readonly chunkDigests: readonly Uint8Array[];
-  /** Reads a whole chunk and compares it with its digest, as disks rot. @throws STORE_CORRUPT, and the blob is dropped */
+  /** Reads a whole chunk that has its digest, as disks rot. @throws STORE_CORRUPT, and the blob is dropped */
   readChunk(index: number): Promise<Uint8Array>;
+  /**
+   * Verified bytes of the range in order, read ahead. A piece is lent: its memory is used again once the next one is asked for.
+   * Must be read to its end or ended by `return()`. @throws STORE_CORRUPT, and the blob is dropped
+   */
+  read(range: ByteRange): AsyncGenerator<Uint8Array, void, void>;
 }
 
 /** The chunks of an unfinished blob. One writer: its Download. */
@@ -297,7 +302,8 @@ export interface ServedBlob {
   /**
    * Starts or joins the download (or opens the stored blob). Resolves once the first bytes of the range are here and verified,
    * so that an error can still become a status. The iterable yields the range in order and throws where it cannot be
-   * completed; the last bytes of a whole-blob read come only after the blob's digest was verified.
+   * completed; the last bytes of a whole-blob read come only after the blob's digest was verified. A piece may be overwritten once the
+   * next one is asked for.
    * A list: what a Range header asked for, one after the other. It is fetched no further ahead than it is read, because clients ask for
    * `bytes=N-` and leave after a part.
    */

@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
-import { chunkBounds, chunkCount } from '@flotilla/shared/chunk-map';
+import { chunkBounds, chunkCount, chunkSize, chunksOf } from '@flotilla/shared/chunk-map';
 import { parseDigest, type Digest } from '@flotilla/shared/digest';
 import type { LocateResponse, PeerInfo } from '@flotilla/shared/tracker-api';
 import { AgentError } from '../errors.ts';
@@ -72,7 +72,8 @@ export function sha256(bytes: Uint8Array): Uint8Array {
 
 export async function collect(pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
-  for await (const piece of pieces) parts.push(piece);
+  // Copies: a piece is lent.
+  for await (const piece of pieces) parts.push(Uint8Array.from(piece));
   return new Uint8Array(Buffer.concat(parts));
 }
 
@@ -378,6 +379,19 @@ export class TestStored implements StoredBlob {
     if (this.damaged !== undefined) throw this.damaged;
     const { start, end } = chunkBounds(this.key.size, index);
     return this.#bytes.slice(start, end);
+  }
+
+  /** Chunk by chunk, each in the memory of the last one. */
+  async *read(range: ByteRange): AsyncGenerator<Uint8Array, void, void> {
+    const { first, last } = chunksOf(this.key.size, range);
+    const memory = new Uint8Array(chunkSize(this.key.size));
+    for (let index = first; index <= last; index++) {
+      const { start } = chunkBounds(this.key.size, index);
+      const chunk = await this.readChunk(index);
+      memory.set(chunk);
+      yield memory.subarray(Math.max(0, range.start - start), Math.min(chunk.length, range.end - start));
+      memory.fill(0);
+    }
   }
 }
 

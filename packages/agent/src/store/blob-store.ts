@@ -24,6 +24,7 @@ import { IndexDb } from './index-db.ts';
 import { OpenFiles } from './open-files.ts';
 import { Partials } from './partials.ts';
 import { StorePaths, checkLayout, makeLayout } from './paths.ts';
+import { ReadBuffers } from './read-buffers.ts';
 import { Reconciliation, type Found } from './reconcile.ts';
 import { Room, type RoomLimits } from './room.ts';
 import type { StoreLogger, StoreMetrics, StoreParts } from './store-parts.ts';
@@ -83,6 +84,7 @@ export async function openStore(options: StoreOptions): Promise<BlobStore> {
       io,
       files: new OpenFiles(io),
       cache: new ChunkCache(cacheBytes),
+      buffers: new ReadBuffers(),
       space,
       catalogue: new Catalogue(),
       now: clock,

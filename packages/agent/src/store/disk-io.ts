@@ -5,6 +5,7 @@ import { constants } from 'node:fs';
 import { mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { AgentError, type ErrorCode } from '../errors.ts';
+import type { FileStamp } from './verified-chunks.ts';
 
 export interface DiskIo {
   open(path: string, writable: boolean): Promise<FileHandle>;
@@ -12,6 +13,8 @@ export interface DiskIo {
   create(path: string, bytes: number): Promise<void>;
   /** Fills `into`; fewer bytes than asked for only where the file ends. */
   read(file: FileHandle, into: Uint8Array, position: number): Promise<number>;
+  /** What the file is at this moment. */
+  stamp(file: FileHandle): Promise<FileStamp>;
   /** Writes all of it. */
   write(file: FileHandle, bytes: Uint8Array, position: number): Promise<void>;
   /** Data and size are on the disk itself. */
@@ -52,6 +55,11 @@ export const nodeDiskIo: DiskIo = {
       filled += bytesRead;
     }
     return filled;
+  },
+
+  async stamp(file) {
+    const { ino, size, mtimeNs, ctimeNs, ctimeMs } = await file.stat({ bigint: true });
+    return { text: `${ino} ${size} ${mtimeNs} ${ctimeNs}`, changedMs: Number(ctimeMs) };
   },
 
   async write(file, bytes, position) {

@@ -104,8 +104,8 @@ export class FinishedBlobs {
   }
 
   #open({ key, mediaType, file }: HeldBlob, chunkDigests: readonly Uint8Array[]): DiskBlob {
-    const { io, files } = this.#parts;
-    return new DiskBlob(key, mediaType, chunkDigests, file, { io, files, onCorrupt: (blob, error) => this.#onCorrupt(blob, error) });
+    const { io, files, buffers, now } = this.#parts;
+    return new DiskBlob(key, mediaType, chunkDigests, file, { io, files, buffers, now, onCorrupt: (blob, error) => this.#onCorrupt(blob, error) });
   }
 
   #remember(blob: DiskBlob): DiskBlob {

@@ -7,6 +7,7 @@ import type { DiskIo } from './disk-io.ts';
 import type { DiskSpace } from './disk-space.ts';
 import type { IndexDb } from './index-db.ts';
 import type { OpenFiles } from './open-files.ts';
+import type { ReadBuffers } from './read-buffers.ts';
 import type { StorePaths } from './paths.ts';
 
 export type StoreLogger = Pick<Logger, 'info' | 'warn' | 'error'>;
@@ -26,6 +27,7 @@ export interface StoreParts {
   readonly io: DiskIo;
   readonly files: OpenFiles;
   readonly cache: ChunkCache;
+  readonly buffers: ReadBuffers;
   readonly space: DiskSpace;
   readonly catalogue: Catalogue;
   readonly now: () => number;
