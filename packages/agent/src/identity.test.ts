@@ -20,6 +20,16 @@ test('is made once, private to its owner, and found again', async () => {
   expect(await readdir(join(dir, 'data'))).toEqual(['identity.key']);
 });
 
+test('has a secret for each purpose, the same after a restart, and another one than other agents', async () => {
+  const first = await openIdentity(join(dir, 'a'));
+  const again = await openIdentity(join(dir, 'a'));
+  const other = await openIdentity(join(dir, 'b'));
+  expect(again.secretFor('rights')).toEqual(first.secretFor('rights'));
+  expect(first.secretFor('rights')).toHaveLength(32);
+  const secrets = [first.secretFor('rights'), first.secretFor('other'), other.secretFor('rights'), first.privateKey.raw.subarray(0, 32)];
+  expect(new Set(secrets.map((secret) => Buffer.from(secret).toString('hex'))).size).toBe(4);
+});
+
 test('signs so that its public key and its peer id verify it', async () => {
   const identity = await openIdentity(dir);
   const bytes = Buffer.from('flotilla');

@@ -3,6 +3,7 @@ import { createMetrics } from './metrics.ts';
 
 test('the names that others rely on', async () => {
   const metrics = createMetrics();
+  metrics.access.decided('public');
   metrics.content.bytes('peer', 10);
   metrics.content.bytes('origin', 20);
   metrics.content.bytes('duplicate', 5);
@@ -17,6 +18,7 @@ test('the names that others rely on', async () => {
     'flotilla_origin_bytes_total 25',
     'flotilla_duplicate_bytes_total 5',
     'flotilla_uploaded_bytes_total 7',
+    'flotilla_access_total{outcome="public"} 1',
   ]) {
     expect(text.split('\n')).toContain(line);
   }

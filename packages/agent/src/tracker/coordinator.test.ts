@@ -194,6 +194,19 @@ describe('with a tracker', () => {
     expect(b.leases).toEqual([]);
   });
 
+  test('who may read after all, or from elsewhere, says so with what it holds; a private name is kept back', async () => {
+    const { tracker, url } = await startTracker();
+    const coordinator = start(url, { mayName: (named) => named.private !== true });
+    const a = joinWith(coordinator, new Member(keyOf('a')), false);
+    const session = await tracker.session(0);
+    await a.until(() => a.calls.includes('tracker true'));
+    a.have.set(3);
+    a.handle.source({ ...source, repository: 'private/app', private: true }, true);
+    expect((await heard(tracker, session, 'want', 2))[1]).toEqual({ type: 'want', blob: a.key, canRead: true, have: [[3, 1]], reading: [] });
+    a.handle.source(source, true);
+    expect((await heard(tracker, session, 'want', 3))[2]).toEqual({ type: 'want', blob: a.key, source, canRead: true, have: [[3, 1]], reading: [] });
+  });
+
   test('what it says of a blob reaches its Download only; mesh and banned reach the agent', async () => {
     const { tracker, url } = await startTracker();
     const coordinator = start(url);
@@ -437,6 +450,27 @@ describe('without a tracker', () => {
     const a = joinWith(start(), new Member(keyOf('a')), false);
     a.handle.need(2, 0);
     clock.advance(60_000);
+    expect(a.leases).toEqual([]);
+  });
+
+  test('who may read after all gets some, and after a refusal does not wait where another right does', () => {
+    const a = joinWith(start(), new Member(keyOf('a', 20 * MIB)), false);
+    a.handle.need(1, 0);
+    clock.advance(60_000);
+    a.handle.source(source, true);
+    clock.advance(0);
+    expect(a.leases).toHaveLength(1);
+    a.handle.release(a.leases.splice(0)[0]!.leaseId, 'denied');
+    a.handle.need(1, 0);
+    clock.advance(5000);
+    expect(a.leases).toEqual([]);
+    a.handle.source({ ...source, repository: 'library/other' }, true);
+    clock.advance(0);
+    expect(a.leases).toHaveLength(1);
+    a.handle.release(a.leases.splice(0)[0]!.leaseId, 'denied');
+    a.handle.source(source, false);
+    a.handle.need(1, 0);
+    clock.advance(120_000);
     expect(a.leases).toEqual([]);
   });
 
