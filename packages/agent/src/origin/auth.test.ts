@@ -261,6 +261,14 @@ describe('authorities', () => {
     expect(tokens.asked.map(({ headers }) => headers.authorization)).toEqual([undefined, basic('agent', 'pw'), ann.authorization, imposter.authorization]);
   });
 
+  test("a refusal is a fault in the agent's own name only", async () => {
+    const { as, counts } = await guarded({ credentials: own, accepts: () => false });
+    for (const authority of [ANONYMOUS, ann]) await expect(as(authority)).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
+    expect(counts.faults).toEqual([]);
+    await expect(as(AGENT)).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
+    expect(counts.faults).toEqual(['ORIGIN_UNAUTHORIZED']);
+  });
+
   test('where nothing was asked for, anybody may', async () => {
     const { as } = await guarded({ accepts: () => true });
     expect(await as(ann)).toMatchObject({ right: { anonymous: true, lifetimeMs: undefined } });

@@ -89,7 +89,7 @@ class RegistryClient implements OriginClient {
     if (defaultOrigin !== undefined && !this.#table.has(defaultOrigin) && !isUnlistedHost(defaultOrigin)) {
       throw new AgentError('CONFIG_INVALID', `--default-origin "${defaultOrigin}" is neither a configured origin nor a DNS host`);
     }
-    const { nowMs = () => performance.timeOrigin + performance.now(), random = Math.random, userAgent = 'flotilla' } = deps;
+    const { nowMs = () => Math.round(performance.timeOrigin + performance.now()), random = Math.random, userAgent = 'flotilla' } = deps;
     const limits = { ...DEFAULT_CONNECTION_LIMITS, ...config.limits };
     this.#links = new OriginLinks(this.#table, { limits, proxy: config.proxy ?? {}, ...(deps.lookup === undefined ? {} : { lookup: deps.lookup }) }, nowMs);
     this.#calls = new Calls(this.#links, deps.metrics, deps.credentials ?? NO_CREDENTIALS, { userAgent, backoffMs: config.backoffMs ?? 200, random, nowMs });
@@ -182,7 +182,8 @@ class RegistryClient implements OriginClient {
       return await run(link, open);
     } catch (error) {
       if (!(error instanceof AgentError)) throw error;
-      this.#calls.noted(link, error);
+      // Who asks without the agent's credentials is meant to be refused where they are needed.
+      if (authority.kind === 'agent' || !isRefusal(error)) this.#calls.noted(link, error);
       // The certificate is the agent's; whoever has none is not let in, which is an answer.
       const certificateWanted = error.code === 'ORIGIN_CLIENT_CERT' || (link.entry.tls.certFile !== undefined && hungUp(error));
       if (authority.kind === 'agent' || !certificateWanted) throw error;
@@ -222,6 +223,10 @@ class RegistryClient implements OriginClient {
     link.standing.received(bytes);
     this.#metrics.originBytes(bytes);
   }
+}
+
+function isRefusal({ code }: AgentError): boolean {
+  return code === 'ORIGIN_UNAUTHORIZED' || code === 'ORIGIN_DENIED' || code === 'ORIGIN_CLIENT_CERT';
 }
 
 function manifestQuestion(method: 'GET' | 'HEAD', repository: string, reference: string, accept: readonly string[], authority: Authority): Question {
