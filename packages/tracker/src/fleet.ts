@@ -12,7 +12,7 @@ import { Members, type Member } from './members.ts';
 import { RestartWindow } from './restart-window.ts';
 import { KnownHosts } from './rollouts/known-hosts.ts';
 import type { StoredRecord } from './rollouts/records.ts';
-import { Rollouts } from './rollouts/rollouts.ts';
+import { AWAY_MS, Rollouts } from './rollouts/rollouts.ts';
 import type { HostFacts } from './rollouts/selector.ts';
 import { Sessions, type EndReason, type EventStream, type Session } from './sessions.ts';
 import type { State, Table } from './state.ts';
@@ -113,6 +113,8 @@ export class Fleet {
       send: (peer, event) => this.sessions.send(peer, event),
       writeFailed: (error) => this.#writeFailed(error),
       startedAtMs: this.startedAtMs,
+      // As patient as sessions are, where those end sooner.
+      awayAfterMs: Math.min(AWAY_MS, 2 * init.heartbeatMs),
     });
   }
 

@@ -5,7 +5,7 @@
 //       +---> paused <-----+---|--- failures over the share -----+        cancelled, expired: from every state but done
 //              resume, retry --+
 //
-// Invariants: no host of a wave begins before every host of the earlier waves has come to an end or has been away for AWAY_MS; nothing begins while more than
+// Invariants: no host of a wave begins before every host of the earlier waves has come to an end or has been away for long; nothing begins while more than
 // the share has failed; a host is in exactly one state. Pure: time and who is connected come in; what has changed and whom to tell goes out.
 // Everything that a decision needs after a restart is in the records; the rest (#soft) is told anew by the hosts.
 // Non-goals: writing and telling, in that order (rollouts.ts); how far a host is (progress.ts).
@@ -13,8 +13,6 @@
 import type { AgentMessage, RolloutTask } from '@flotilla/shared/tracker-api';
 import type { HostRecord, RolloutReason, RolloutRecord } from './records.ts';
 
-/** A started host without a connection for so long is not waited for: another one takes its place in the wave. */
-export const AWAY_MS = 60_000;
 /** A connected host that says nothing of its task for so long has failed: it is too old to know rollouts, or hangs. */
 export const SILENT_MS = 60_000;
 /** Hosts that are asked what the tag is before the rollout pauses. */
@@ -27,8 +25,8 @@ export type RolloutResult = Extract<AgentMessage, { type: 'rollout-result' }>;
 /** Who is connected, as the tracker knows it now. */
 export interface Presence {
   connected(peerId: string): boolean;
-  /** How long a host has been without a connection, as far as this tracker has seen. */
-  awayMs(peerId: string, nowMs: number): number;
+  /** Whether a host has been without a connection for so long, as far as this tracker has seen, that nobody waits for it. */
+  away(peerId: string, nowMs: number): boolean;
 }
 
 export interface RolloutOutput {
@@ -334,7 +332,7 @@ export class Rollout {
   }
 
   #excused(peerId: string, nowMs: number): boolean {
-    return !this.#presence.connected(peerId) && this.#presence.awayMs(peerId, nowMs) >= AWAY_MS;
+    return this.#presence.away(peerId, nowMs);
   }
 
   #catchUp(nowMs: number): void {

@@ -4,7 +4,7 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { hostKey, parseHostKey, type HostRecord, type RolloutRecord, type StoredRecord } from './records.ts';
-import { AWAY_MS } from './rollout.ts';
+import { AWAY_MS } from './rollouts.ts';
 import { DIGEST, TestRollouts, type Crash, type TestHost } from './test-rollouts.ts';
 
 const HOSTS = 7;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { AWAY_MS, CATCH_UP_MS, SILENT_MS } from './rollout.ts';
+import { CATCH_UP_MS, SILENT_MS } from './rollout.ts';
+import { AWAY_MS } from './rollouts.ts';
 import { DIGEST, IMAGE, TestRollouts } from './test-rollouts.ts';
 
 const HOUR_MS = 3_600_000;

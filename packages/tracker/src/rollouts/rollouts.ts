@@ -17,6 +17,8 @@ import { Rollout, type Presence } from './rollout.ts';
 import { detailOf, hostsOf, summaryOf, type RolloutParts } from './view.ts';
 import { WriteAhead } from './write-ahead.ts';
 
+/** A started host without a connection for so long is not waited for: another one takes its place in the wave. */
+export const AWAY_MS = 60_000;
 const MAX_ROLLOUTS = 200;
 const MAX_ACTIVE = 32;
 const MAX_HOST_RECORDS = 400_000;
@@ -49,6 +51,8 @@ export interface RolloutsComponents {
   readonly send: (peerId: string, event: TrackerEvent) => void;
   readonly writeFailed: (error: unknown) => void;
   readonly startedAtMs: number;
+  /** @default AWAY_MS */
+  readonly awayAfterMs?: number;
   /** @default random */
   readonly newId?: () => string;
 }
@@ -78,7 +82,7 @@ export class Rollouts {
     this.#with = components;
     this.#presence = {
       connected: components.connected,
-      awayMs: (peerId, nowMs) => nowMs - (this.#awaySinceMs.get(peerId) ?? components.startedAtMs),
+      away: (peerId, nowMs) => !components.connected(peerId) && nowMs - (this.#awaySinceMs.get(peerId) ?? components.startedAtMs) >= (components.awayAfterMs ?? AWAY_MS),
     };
     this.#writes = new WriteAhead({ read: (key) => this.#record(key), write: components.write, prepare: (whom) => this.#prepare(whom) });
     this.#load(components.records);
