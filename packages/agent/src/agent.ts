@@ -15,6 +15,7 @@ import { formatAdvertised } from './config-values.ts';
 import { openCredentials, originConfig } from './configured-origin.ts';
 import { downloadInit, Images } from './content/images.ts';
 import { Downloads } from './content/downloads.ts';
+import { OwnImages } from './content/own-images.ts';
 import { RequestLog } from './content/request-log.ts';
 import type { Holdings, Repository } from './content/ports.ts';
 import { Prefetch } from './content/prefetch.ts';
@@ -30,6 +31,8 @@ import { createMetrics, type Metrics } from './metrics.ts';
 import { createOrigin } from './origin/client.ts';
 import { faultOf } from './origin/probe.ts';
 import { createRegistry } from './registry/registry.ts';
+import { openExecutor } from './rollout-executor.ts';
+import type { RolloutExecutor } from './rollouts/executor.ts';
 import { openStore } from './store/blob-store.ts';
 import { ALONE } from './swarm/alone.ts';
 import { TokenBucket } from './swarm/limits.ts';
@@ -154,6 +157,14 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     { content: asked, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry },
     { challenge: config.rights === 'pass-through' && config.challenge },
   );
+  const rollouts = await openExecutor(config, {
+    images: new OwnImages({ images, downloads, store, rights, low: true }),
+    report: (message) => coordinator.report(message),
+    endpoint: () => formatAddress(asLocal(addresses.registry)),
+    log,
+  });
+  active.rollouts = rollouts;
+  opened.defer(() => rollouts.close());
   const state = { current: 'starting' as AgentStatus['state'] };
   const admin = createAdmin({ readiness: () => readiness(state.current, config, membership, startedMs), metrics });
   opened.defer(() => admin.close());
@@ -173,6 +184,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     store: store.usage(),
     bytes: metrics.totals(),
     downloads: downloads.status(),
+    rollouts: rollouts.status(),
     limits: { upload: config.uploadLimit, download: config.downloadLimit, origin: config.originLimit },
     minFreeShare: config.storeMinFreeShare,
     defaultOrigin: config.defaultOrigin,
@@ -207,6 +219,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
 
 interface Late {
   downloads?: Downloads;
+  rollouts?: RolloutExecutor;
   swarm?: PeerSwarm;
   /** Peers that the tracker last named. */
   meshSize?: number;
@@ -259,6 +272,7 @@ function createCoordinator(
         labels: config.label,
         agentVersion: AGENT_VERSION,
       }),
+      onRollouts: (tasks) => active.rollouts?.tasks(tasks),
       stats: () => {
         const { bytes, limitBytes, blobs } = store.usage();
         return {
@@ -298,6 +312,12 @@ function startSwarm(
     membership.onChange(() => swarm.bansChanged());
     return swarm;
   });
+}
+
+/** As a client of this host reaches it. */
+function asLocal({ host, port }: SocketAddress): SocketAddress {
+  if (host === '0.0.0.0') return { host: '127.0.0.1', port };
+  return host === '::' ? { host: '::1', port } : { host, port };
 }
 
 function readiness(state: AgentStatus['state'], config: AgentConfig, membership: Membership, startedMs: number): Readiness {

@@ -43,6 +43,7 @@ describe('defaults', () => {
       tracker: [],
       origin: {},
       label: {},
+      rolloutHookTimeoutMs: 300_000,
       drainTimeoutMs: 60_000,
       storeMinFreeShare: 0.2,
       rights: 'agent',

@@ -87,6 +87,9 @@ export const AgentConfigSchema = Type.Object({
   prefetch: Type.Boolean(),
   /** a pull without a byte from any source for this long is broken off */
   stallMs: Type.Integer({ minimum: 1000, maximum: 3_600_000 }),
+  /** a command that runs after a rollout, with the image reference as its only argument; absent: none */
+  rolloutHook: Type.Optional(Type.String({ minLength: 1 })),
+  rolloutHookTimeoutMs: Type.Integer({ minimum: 1000, maximum: 3_600_000 }),
   /** how long open responses may take when the agent stops */
   drainTimeoutMs: Type.Integer({ minimum: 0, maximum: 3_600_000 }),
   logLevel: Type.Union(LOG_LEVELS.map((level) => Type.Literal(level))),
@@ -174,6 +177,8 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   tellPrivateNames: { shape: 'one', read: readBoolean, allowed: 'true or false', help: 'tell the tracker the names of private images too' },
   prefetch: { shape: 'one', read: readBoolean, allowed: 'true or false', help: 'fetch the rest of an image once six of its blobs were asked for' },
   stallMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 1000 to 3600000', help: 'a pull without progress for this long is broken off' },
+  rolloutHook: { shape: 'one', read: readPath, allowed: 'the file of a command', help: 'command that runs after a rollout, with the image reference as its only argument' },
+  rolloutHookTimeoutMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 1000 to 3600000', help: 'how long that command may take' },
   drainTimeoutMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 0 to 3600000', help: 'how long open responses may take when the agent stops' },
   logLevel: { shape: 'one', read: readText, allowed: LOG_LEVELS.join(', '), help: 'least level of the lines on stderr' },
 };
@@ -249,6 +254,11 @@ export function loadDataDir(input: ConfigInput): string {
   return loadConfig(input).config.data;
 }
 
+/** Of this process, for what it starts. */
+export function environment(): Environment {
+  return process.env;
+}
+
 function defaults(env: Environment): Partial<Record<SettingName, unknown>> {
   const dataHome = env['XDG_DATA_HOME'] || join(env['HOME'] || homedir(), '.local', 'share');
   return {
@@ -272,6 +282,7 @@ function defaults(env: Environment): Partial<Record<SettingName, unknown>> {
     tellPrivateNames: false,
     prefetch: true,
     stallMs: 60_000,
+    rolloutHookTimeoutMs: 300_000,
     drainTimeoutMs: 60_000,
     logLevel: 'info',
   };

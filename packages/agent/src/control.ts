@@ -13,6 +13,7 @@ import { AgentError, type ErrorCode } from './errors.ts';
 import type { SocketAddress } from './listen.ts';
 import type { ByteTotals } from './metrics.ts';
 import type { OriginStatus } from './origin/standing.ts';
+import type { RolloutStatus } from './rollouts/executor.ts';
 
 const SOCKET_MODE = 0o660;
 /** sun_path of Linux, less its final zero. */
@@ -36,6 +37,8 @@ export interface AgentStatus {
   /** Since the start. */
   readonly bytes: ByteTotals;
   readonly downloads: readonly DownloadStatus[];
+  /** At work now. */
+  readonly rollouts?: readonly RolloutStatus[];
   /** Bytes per second; absent: no limit. */
   readonly limits?: { readonly upload?: number | undefined; readonly download?: number | undefined; readonly origin?: number | undefined };
   /** Share of the file system that is left free. */

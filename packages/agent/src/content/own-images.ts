@@ -37,8 +37,8 @@ export class OwnImages {
 
   /** A manifest that the origin lets this agent read; verified. */
   async manifest(repository: Repository, digest: Digest, signal: AbortSignal): Promise<{ readonly descriptor: Descriptor; readonly bytes: Uint8Array }> {
-    const { descriptor, bytes } = await this.#with.images.manifest(repository, { digest }, [], OWN, signal);
-    return { descriptor, bytes: await bytes(signal) };
+    const served = await this.#with.images.manifest(repository, { digest }, [], OWN, signal);
+    return { descriptor: served.descriptor, bytes: await served.bytes(signal) };
   }
 
   /** Has the whole blob here. @throws AgentError DISK_FULL where it cannot be kept */
