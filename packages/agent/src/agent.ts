@@ -11,6 +11,7 @@ import { createAdmin, type Readiness } from './admin.ts';
 import { Membership } from './access/membership.ts';
 import { Rights } from './access/rights.ts';
 import type { AgentConfig } from './config.ts';
+import { Brakes, type Held } from './brakes.ts';
 import { formatAdvertised } from './config-values.ts';
 import { openCredentials, originConfig } from './configured-origin.ts';
 import { downloadInit, Images } from './content/images.ts';
@@ -36,11 +37,14 @@ import type { RolloutExecutor } from './rollouts/executor.ts';
 import { openStore } from './store/blob-store.ts';
 import { ALONE } from './swarm/alone.ts';
 import { TokenBucket } from './swarm/limits.ts';
+import { nodeDiskIo } from './store/disk-io.ts';
 import { createSwarm, type PeerSwarm } from './swarm/swarm.ts';
 import { TrackerCoordinator, type CoordinatorInit, type CoordinatorStatus } from './tracker/coordinator.ts';
 import { AGENT_VERSION } from './version.ts';
 
 /** After this the agent counts as ready although no tracker has enrolled it: pulls work from the origin. */
+import type { Reporter } from './vitals/reporter.ts';
+import { Vitals } from './vitals/vitals.ts';
 const ENROL_GRACE_MS = 10_000;
 
 /** An agent that runs. `drain` before `close` lets open responses finish. */
@@ -72,8 +76,10 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   const metrics = createMetrics();
   const store = await openStore({
     dir: config.data,
+  const vitals = new Vitals({ now: Date.now, mayName: (secret) => config.tellPrivateNames || !secret });
     limitBytes: config.storeLimit,
     minFreeShare: config.storeMinFreeShare,
+    io: { ...nodeDiskIo, write: (...args) => vitals.disk.measure(() => nodeDiskIo.write(...args)), sync: (file) => vitals.disk.measure(() => nodeDiskIo.sync(file)) },
     cacheBytes: config.cacheBytes,
     logger: log,
     metrics: {
@@ -89,7 +95,13 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   const hashes = new HashPool();
   opened.defer(() => hashes.close());
   const origin = createOrigin(originConfig(config), {
-    metrics: metrics.origin,
+    metrics: {
+      ...metrics.origin,
+      originBytes: (bytes) => {
+        vitals.fromOrigin(bytes);
+        metrics.origin.originBytes(bytes);
+      },
+    },
     knownSize: async (repository, digest, authority, signal) => {
       const stored = (await store.find(digest))?.key.size;
       // To ask is to tell the repository's name.
@@ -116,7 +128,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   const coordinator = createCoordinator(config, tracker, { identity, membership, log, metrics, active, store });
   const swarm = tracker === undefined ? undefined : await startSwarm(config, { identity, membership, coordinator, log, metrics, active, downloadLimit });
   active.swarm = swarm;
-  const limitedOrigin = limitOrigin(origin, [new TokenBucket(config.originLimit), downloadLimit], Date.now);
+  const limitedOrigin = limitOrigin(vitals.faults.watchReads(origin), [new TokenBucket(config.originLimit), downloadLimit], Date.now);
   const downloads = new Downloads(
     {
       store,
@@ -129,6 +141,8 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
       metrics: metrics.content,
       rights: {
         reading: (source, digest) => rights.reading(source, digest),
+      onEnd: vitals.ended,
+      originOnly: () => active.brakes?.held.originOnly ?? false,
         refused: ({ source, authority }, digest, error) => void rights.refused(source, authority, digest, error),
       },
     },
@@ -137,6 +151,17 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   active.downloads = downloads;
   store.onEvict((key) => {
     swarm?.evicted(key);
+  const brakes = new Brakes({ own: { downloadLimit: config.downloadLimit, uploadLimit: config.uploadLimit }, apply: (held) => holdBack(held, { downloadLimit, swarm, coordinator, log }), now: () => performance.now(), after: timerOf });
+  active.brakes = brakes;
+  opened.defer(() => brakes.close());
+  active.reporter = vitals.reporter({
+    totals: () => totalsOf(store, metrics, downloads),
+    downloads: () => downloads.status(),
+    peers: () => swarm?.status().peers ?? [],
+    freeBytes: () => store.usage().freeBytes,
+    limits: () => limitsOf(brakes.held, config),
+    brakes: () => brakes.ids,
+  });
     coordinator.evicted(key);
   });
   opened.defer(async () => {
@@ -151,8 +176,8 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     { enabled: config.prefetch },
   );
   opened.defer(() => prefetch.close());
-  const images = new Images({ origin, downloads, rights, coordinator, prefetch, log, fallback: (kind) => metrics.content.fallback(kind), now: Date.now });
-  const asked = new RequestLog(images, Date.now);
+  const images = new Images({ origin, downloads, rights, coordinator, prefetch, log, fallback: (kind) => metrics.content.fallback(kind), onManifest: vitals.manifest, now: Date.now });
+  const asked = new RequestLog(vitals.faults.watchContent(images), Date.now);
   const registry = createRegistry(
     { content: asked, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry },
     { challenge: config.rights === 'pass-through' && config.challenge },
@@ -185,7 +210,8 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     bytes: metrics.totals(),
     downloads: downloads.status(),
     rollouts: rollouts.status(),
-    limits: { upload: config.uploadLimit, download: config.downloadLimit, origin: config.originLimit },
+    limits: { upload: brakes.held.uploadLimit, download: brakes.held.downloadLimit, origin: config.originLimit },
+    brakes: brakes.ids,
     minFreeShare: config.storeMinFreeShare,
     defaultOrigin: config.defaultOrigin,
     origins: origin.status(),
@@ -234,6 +260,32 @@ function trackerOf({ tracker: urls, joinTokenFile }: AgentConfig): CoordinatorIn
 
 /** The length of a blob, as somebody in the fleet knows it. */
 async function located(coordinator: TrackerCoordinator, repository: Repository, digest: Digest, log: Logger, signal: AbortSignal): Promise<number | undefined> {
+  brakes?: Brakes;
+  reporter?: Reporter;
+}
+
+function holdBack(held: Held, parts: { downloadLimit: TokenBucket; swarm: PeerSwarm | undefined; coordinator: TrackerCoordinator; log: Logger }): void {
+  const { downloadLimit, swarm, coordinator, log } = parts;
+  log.warn({ ...held }, 'brakes');
+  downloadLimit.set(held.downloadLimit);
+  swarm?.setLimits({ upload: held.uploadLimit, download: held.downloadLimit });
+  swarm?.stopUploads(held.stopUploads);
+  coordinator.readByItself(held.originOnly);
+}
+
+function limitsOf({ uploadLimit, downloadLimit }: Held, { originLimit }: AgentConfig): { upload?: number; download?: number; origin?: number } {
+  return { ...(uploadLimit !== undefined && { upload: uploadLimit }), ...(downloadLimit !== undefined && { download: downloadLimit }), ...(originLimit !== undefined && { origin: originLimit }) };
+}
+
+function totalsOf(store: { usage(): { bytes: number; limitBytes: number; blobs: number } }, metrics: Metrics, downloads: Downloads | undefined): Pick<ReturnType<CoordinatorInit['stats']>, 'bytes' | 'pulls' | 'store'> {
+  const { bytes, limitBytes, blobs } = store.usage();
+  return { bytes: metrics.totals(), pulls: { active: downloads?.status().length ?? 0, ...metrics.pulls() }, store: { bytes, limit: limitBytes, blobs } };
+}
+
+/** Keeps no process alive. */
+function timerOf(delayMs: number, act: () => void): () => void {
+  const timer = setTimeout(act, delayMs).unref();
+  return () => clearTimeout(timer);
   try {
     return (await coordinator.locate(repository, digest, signal))?.size;
   } catch (error) {
@@ -273,14 +325,10 @@ function createCoordinator(
         agentVersion: AGENT_VERSION,
       }),
       onRollouts: (tasks) => active.rollouts?.tasks(tasks),
-      stats: () => {
-        const { bytes, limitBytes, blobs } = store.usage();
-        return {
-          bytes: metrics.totals(),
-          pulls: { active: active.downloads?.status().length ?? 0, ...metrics.pulls() },
-          store: { bytes, limit: limitBytes, blobs },
-        };
-      },
+      onBrakes: (orders) => active.brakes?.told(orders),
+      onWatch: (forMs) => active.reporter?.watch(forMs),
+      stats: () => active.reporter?.stats() ?? totalsOf(store, metrics, active.downloads),
+      urgent: () => (active.downloads?.status().length ?? 0) > 0 || (active.reporter?.urgent ?? false),
     },
   );
 }

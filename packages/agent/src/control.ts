@@ -44,6 +44,8 @@ export interface AgentStatus {
   /** Share of the file system that is left free. */
   readonly minFreeShare?: number;
   readonly defaultOrigin?: string | undefined;
+  /** Ids of the brakes that operators have set on this host; `limits` has them in. */
+  readonly brakes?: readonly string[];
   /** Those that are configured, or were asked since the start. */
   readonly origins?: readonly OriginStatus[];
 }

@@ -45,6 +45,7 @@ export function describe(status: AgentStatus, nowMs: number): string {
     ['received', `${humanBytes(bytes.peer)} from peers, ${humanBytes(bytes.origin)} from origins, ${humanBytes(bytes.duplicate)} twice`],
     ['sent', `${humanBytes(bytes.uploaded)} to peers, ${humanBytes(bytes.store)} from the store`],
     ...(limits === undefined ? [] : [['limits', `upload ${describeLimit(limits.upload)}, download ${describeLimit(limits.download)}, from origins ${describeLimit(limits.origin)}`]]),
+    ...(status.brakes === undefined || status.brakes.length === 0 ? [] : [['brakes', `${status.brakes.length} set on this host by operators`]]),
   ]);
   return `${facts}${describeFaults(status, nowMs)}${describeDownloads(downloads)}`;
 }

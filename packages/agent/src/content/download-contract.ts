@@ -29,6 +29,8 @@ export interface DownloadComponents {
   readonly swarm: Swarm;
   readonly coordinator: Coordinator;
   readonly hashes: HashPool;
+  /** Operators want this host to fetch from its origin alone, for now. @default never */
+  readonly originOnly?: () => boolean;
   /** Unix ms */
   readonly now: () => number;
   readonly events: DownloadEvents;

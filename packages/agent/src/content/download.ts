@@ -170,6 +170,10 @@ export class Download implements SwarmMember, LeaseMember {
     return this.#close(true);
   }
 
+  get #originOnly(): boolean {
+    return this.#chunks.originOnly || (this.#with.originOnly?.() ?? false);
+  }
+
   get #state(): DownloadStatus['state'] {
     if (this.#closed) return 'closed';
     if (this.#chunks.stored !== undefined) return 'finished';
@@ -214,7 +218,7 @@ export class Download implements SwarmMember, LeaseMember {
   }
 
   wants(index: number): boolean {
-    return this.#chunks.takes(index) && this.#demand.includes(index) && !this.#leases.covers(index) && !this.#mustWait;
+    return !this.#originOnly && this.#chunks.takes(index) && this.#demand.includes(index) && !this.#leases.covers(index) && !this.#mustWait;
   }
 
   urgent(): number | undefined {
@@ -248,7 +252,7 @@ export class Download implements SwarmMember, LeaseMember {
   }
 
   roster(): LeaseRoster {
-    if (this.#chunks.originOnly) return { peers: [], heldByPeer: () => false, readByPeer: () => false };
+    if (this.#originOnly) return { peers: [], heldByPeer: () => false, readByPeer: () => false };
     return {
       peers: this.#swarm.peers(),
       heldByPeer: (index) => this.#swarm.heldByPeer(index),
@@ -281,7 +285,7 @@ export class Download implements SwarmMember, LeaseMember {
   trackerChanged(connected: boolean): void {
     this.#leases.forgetAsked();
     if (!connected && this.#chunks.repairing) this.#chunks.distrustPeers();
-    this.#updateNeed();
+    this.#demandMoved();
     this.#readers.wake();
   }
 

@@ -8,12 +8,15 @@ import type { Logger } from '../log.ts';
 import { Download } from './download.ts';
 import type { DownloadComponents, DownloadEvents, DownloadInit, DownloadStatus } from './download-contract.ts';
 import { ReadPlan } from './read-plan.ts';
+import type { Provenance } from './provenance.ts';
 import type { SourceRight } from './sources.ts';
 import type { ByteRange, Holding, Holdings, ServedBlob, Source, Store, StoredBlob } from './ports.ts';
 
 export interface DownloadsComponents extends Omit<DownloadComponents, 'partial' | 'events'> {
   readonly store: Store;
   readonly log: Logger;
+  /** Told of each blob that is finished, or given up with an error. */
+  readonly onEnd?: (ended: EndedDownload) => void;
   readonly metrics: Pick<DownloadEvents, 'bytes'> & { stored(bytes: number): void; fallback(kind: string): void };
   /** Who is told of what is read with whose right. */
   readonly rights: {
@@ -36,6 +39,15 @@ export interface FetchedBytes {
 type Asked = ByteRange | readonly ByteRange[];
 
 export type DownloadSettings = Pick<DownloadInit, 'lingerMs' | 'hedgeMs' | 'stallMs' | 'auditMs' | 'settleMs' | 'windowBytes'>;
+
+export interface EndedDownload {
+  readonly key: BlobKey;
+  readonly source: Source;
+  readonly startedMs: number;
+  readonly provenance: Provenance;
+  /** What it was given up for; absent: it is finished. */
+  readonly error?: string;
+}
 
 /** The table of downloads. Holds at most one per blob; one that ends is waited for before the blob is opened anew. */
 export class Downloads implements Holdings {
@@ -155,6 +167,7 @@ export class Downloads implements Holdings {
       store.unpin(key.digest);
       throw error;
     });
+    let ended = false;
     const events: DownloadEvents = {
       bytes: (source, bytes) => metrics.bytes(source, bytes),
       fallback: (kind, which) => {
@@ -165,11 +178,16 @@ export class Downloads implements Holdings {
       finished: (which, stored) => {
         // From now on readers are served from the store.
         if (stored !== undefined) this.#forget(which);
-        const ms = this.#with.now() - which.status().startedMs;
+        ended = true;
+        const { startedMs } = which.status();
+        const ms = this.#with.now() - startedMs;
+        this.#with.onEnd?.({ key, source: init.source, startedMs, provenance: which.provenance });
         log.info({ digest: key.digest, size: key.size, ...init.source, ...which.provenance.summary(), ms, kept: stored !== undefined }, 'blob finished');
       },
       refused: (_, right, error) => this.#with.rights.refused(right, key.digest, error),
       closed: (which) => {
+        const { startedMs, lastError, held, chunks } = which.status();
+        if (!ended && lastError !== undefined && held < chunks) this.#with.onEnd?.({ key, source: init.source, startedMs, provenance: which.provenance, error: lastError.split(':', 1)[0]! });
         this.#forget(which);
         this.#running.delete(which);
         store.unpin(key.digest);

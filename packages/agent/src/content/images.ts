@@ -10,7 +10,7 @@ import { AgentError, toAgentError, type ErrorCode } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { DownloadInit } from './download-contract.ts';
 import type { Downloads, FetchedBytes } from './downloads.ts';
-import { MAX_MANIFEST_BYTES, parseManifest } from './manifest.ts';
+import { MAX_MANIFEST_BYTES, parseManifest, type ManifestReference } from './manifest.ts';
 import type { Authority, BlobKey, Caller, Content, Coordinator, Granted, Origin, Permit, Referrers, Repository, ServedBlob, ServedManifest, TagPage } from './ports.ts';
 import { provePossession } from './possession.ts';
 import type { Prefetch } from './prefetch.ts';
@@ -40,7 +40,22 @@ export interface ImagesComponents {
   readonly prefetch: Prefetch;
   readonly log: Logger;
   readonly fallback: (kind: string) => void;
+  /** Told of each manifest that is handed to somebody, and of the name that it was asked by. */
+  readonly onManifest?: (manifest: HandedManifest) => void;
   readonly now: () => number;
+}
+
+export interface HandedManifest {
+  readonly repository: Repository;
+  /** It is shown to nobody without credentials. */
+  readonly private: boolean;
+  readonly reference: Reference;
+  readonly digest: Digest;
+  readonly size: number;
+  readonly mediaType: string;
+  /** Verified. */
+  readonly bytes: Uint8Array;
+  readonly references: readonly ManifestReference[];
 }
 
 export class Images implements Content {
@@ -60,7 +75,7 @@ export class Images implements Content {
     if (size > MAX_MANIFEST_BYTES) {
       throw new AgentError('MANIFEST_TOO_LARGE', `the manifest has ${size} bytes`, { detail: { ...repository, reference: formatReference(reference) } });
     }
-    return { descriptor: { digest, size, mediaType }, stale, bytes: (readSignal) => this.#manifestBytes(grant, readSignal) };
+    return { descriptor: { digest, size, mediaType }, stale, bytes: (readSignal) => this.#manifestBytes(grant, reference, readSignal) };
   }
 
   async blob(repository: Repository, digest: Digest, caller: Caller, signal: AbortSignal): Promise<ServedBlob> {
@@ -201,7 +216,7 @@ export class Images implements Content {
     return { fact: { ...fact, impliedAtMs: undefined, confirmed: false, proven: false }, permit, atMs: LONG_AGO_MS };
   }
 
-  async #manifestBytes(grant: Grant, signal: AbortSignal): Promise<Uint8Array> {
+  async #manifestBytes(grant: Grant, reference: Reference, signal: AbortSignal): Promise<Uint8Array> {
     const { fact, permit, atMs } = grant;
     const served = this.#served(grant);
     await this.#opening(grant, served, signal);
@@ -211,6 +226,8 @@ export class Images implements Content {
     const { references } = parseManifest(bytes, fact.mediaType);
     await this.#with.rights.imply(permit.repository, references, atMs);
     this.#with.prefetch.remember(permit, fact.digest, references);
+    const { digest, size, mediaType } = fact;
+    this.#with.onManifest?.({ repository: permit.repository, private: permit.private, reference, digest, size, mediaType, bytes, references });
     return bytes;
   }
 

@@ -185,6 +185,8 @@ export interface SwarmMember extends Holding {
 export interface SourceStatus {
   readonly peerId: string;
   readonly held: number;
+  /** It holds what is wanted here and not asked for yet, or was asked for something. */
+  readonly useful?: boolean;
   readonly downRate: number;
   readonly upRate: number;
   readonly bytesDown: number;

@@ -45,18 +45,22 @@ export class Provenance {
     this.#byPeer.set(peerId, (this.#byPeer.get(peerId) ?? 0) + bytes);
   }
 
+  /** Who gave how much, most first. */
+  sources(limit: number): [peerId: string, bytes: number][] {
+    return [...this.#byPeer].sort(([, a], [, b]) => b - a).slice(0, limit);
+  }
+
   summary(): ProvenanceSummary {
     const { peer, origin, duplicate } = this.#bytes;
     const resumed = this.#resumedBytes;
     const most = Math.max(peer, origin, resumed);
-    const byBytes = [...this.#byPeer].sort(([, a], [, b]) => b - a);
     return {
       from: most === origin ? 'origin' : most === peer ? 'peer' : 'resumed',
       peerBytes: peer,
       originBytes: origin,
       resumedBytes: resumed,
       duplicateBytes: duplicate,
-      peers: Object.fromEntries(byBytes.slice(0, MAX_PEERS_NAMED)),
+      peers: Object.fromEntries(this.sources(MAX_PEERS_NAMED)),
     };
   }
 }

@@ -268,6 +268,7 @@ export class BlobSwarm implements SwarmHandle {
     return [...this.#peers].map(([peerId, peer]) => ({
       peerId,
       held: peer.have.count,
+      useful: (this.#picker?.useful(peerId) ?? false) || peer.link.intake.fetches().some(({ owner }) => owner === this),
       downRate: peer.down.rate(nowMs),
       upRate: peer.up.rate(nowMs),
       bytesDown: peer.bytesDown,

@@ -82,6 +82,11 @@ export class Exchange implements Swarm {
     this.#timer.unref();
   }
 
+  /** Nothing is sent to peers any more, or again. */
+  stopUploads(stopped: boolean): void {
+    this.#uploader.stop(stopped);
+  }
+
   get status(): { blobs: number; outstandingBytes: number; uploads: Uploader['status'] } {
     return { blobs: this.#blobs.size, outstandingBytes: this.#budget.usedBytes, uploads: this.#uploader.status };
   }

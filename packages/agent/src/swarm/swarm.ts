@@ -205,6 +205,11 @@ export class PeerSwarm implements Swarm {
     this.#downloadLimit.set(limits.download);
   }
 
+  /** Sends peers nothing any more, or again. */
+  stopUploads(stopped: boolean): void {
+    this.#exchange.stopUploads(stopped);
+  }
+
   /** The answers of `banned` have changed. */
   bansChanged(): void {
     for (const link of this.#links.values()) {

@@ -8,6 +8,8 @@ import { Uploads } from './uploads.ts';
 
 /** After a read that failed, or a request for what is not here. */
 const NOT_HERE_RETRY_MS = 1_000;
+/** While uploads are stopped: peers look elsewhere, and come back now and then. */
+const STOPPED_RETRY_MS = 5_000;
 
 interface Job {
   readonly peerId: string;
@@ -31,6 +33,7 @@ export class Uploader {
   readonly #with: UploaderComponents;
   readonly #uploads = new Uploads<Job>();
   readonly #jobs = new Map<BlobLink, Job[]>();
+  #stopped = false;
 
   constructor(components: UploaderComponents) {
     this.#with = components;
@@ -45,12 +48,27 @@ export class Uploader {
     return this.#uploads.active > 0;
   }
 
+  /** Nothing is sent any more, or again: chunks that have begun go out to their end. */
+  stop(stopped: boolean): void {
+    this.#stopped = stopped;
+    if (!stopped) return;
+    for (const job of [...this.#jobs.values()].flat()) {
+      if (job.outgoing !== undefined) continue;
+      this.#refuse(job);
+      this.#end(job);
+    }
+  }
+
   /** A peer asked for a chunk of a blob that it trades with us. */
   request(link: BlobLink, blob: BlobSwarm, index: number): void {
     const nowMs = this.#with.nowMs();
     if (!blob.holding.have.has(index)) {
       blob.correct(link);
       link.outbox.send({ type: 'busy', channel: blob.channel, index, retryAfterMs: NOT_HERE_RETRY_MS });
+      return;
+    }
+    if (this.#stopped) {
+      this.#refuse({ link, blob, index });
       return;
     }
     const jobs = this.#jobs.get(link) ?? [];
@@ -80,6 +98,10 @@ export class Uploader {
   tick(): void {
     this.#uploads.tick(this.#with.nowMs());
     this.#startWaiting();
+  }
+
+  #refuse({ link, blob, index }: Pick<Job, 'link' | 'blob' | 'index'>): void {
+    link.outbox.send({ type: 'busy', channel: blob.channel, index, retryAfterMs: STOPPED_RETRY_MS });
   }
 
   #run(job: Job): void {

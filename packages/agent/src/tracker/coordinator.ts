@@ -26,7 +26,7 @@ const MEET_PEERS_MS = 300;
 
 export type CoordinatorComponents = Omit<SessionComponents, 'client'>;
 
-export interface CoordinatorInit extends Pick<SessionInit, 'describe' | 'stats'> {
+export interface CoordinatorInit extends Pick<SessionInit, 'describe' | 'stats' | 'urgent'> {
   /** Absent: there is no tracker, the agent works by the rules without one. */
   readonly tracker?: { readonly urls: readonly string[]; readonly joinTokenFile: string } & TrackerClientInit;
   /** All finished blobs of the store. */
@@ -55,6 +55,7 @@ export class TrackerCoordinator implements Coordinator {
   #epoch = 0;
   #firstTryOver = false;
   #closed = false;
+  #byItself = false;
 
   /** @throws CONFIG_INVALID where a tracker's URL is none */
   constructor(components: CoordinatorComponents, init: CoordinatorInit) {
@@ -71,6 +72,7 @@ export class TrackerCoordinator implements Coordinator {
         joinToken: () => readJoinToken(joinTokenFile),
         describe: () => init.describe(),
         stats: () => init.stats(),
+        ...(init.urgent && { urgent: init.urgent }),
       },
       {
         opened: (epoch) => this.#opened(epoch),
@@ -97,6 +99,7 @@ export class TrackerCoordinator implements Coordinator {
       clock: this.#clock,
       send: (message) => this.#session?.send(message),
       sign: (bytes) => identity.sign(bytes),
+      byItself: this.#byItself,
       mayName: (named) => this.#init.mayName?.(named) ?? true,
       left: (gone) => {
         if (this.#joined.get(keyOf(member.key)) === gone) this.#joined.delete(keyOf(member.key));
@@ -115,6 +118,12 @@ export class TrackerCoordinator implements Coordinator {
   /** Of a task of the open session; without one it is dropped, as the next session tells all tasks again. */
   report(message: Extract<AgentMessage, { type: 'rollout-progress' | 'rollout-result' }>): void {
     this.#session?.send(message);
+  }
+
+  /** This host reads its origin alone, whatever the tracker leases; or by the tracker's leases again. */
+  readByItself(on: boolean): void {
+    this.#byItself = on;
+    for (const joined of this.#joined.values()) joined.byItself(on);
   }
 
   /** A finished blob is held no more. */

@@ -19,6 +19,8 @@ export interface JoinedComponents {
   /** To the open session, if there is one. */
   send(message: AgentMessage): void;
   sign(bytes: Uint8Array): Uint8Array;
+  /** See `byItself`: as it begins. */
+  readonly byItself: boolean;
   /** Whether the tracker may hear the image's name. */
   mayName(source: Source): boolean;
   /** It has left. */
@@ -38,6 +40,8 @@ export class Joined implements LeaseHandle {
   /** As it goes on the wire: the member's key may be part of a larger object. */
   readonly #blob: { digest: string; size: number };
   #tracked = false;
+  /** It reads its origin by the rules without a tracker, although there may be one. */
+  #byItself: boolean;
   #gone = false;
   #cancelWant: () => void = () => undefined;
 
@@ -47,6 +51,7 @@ export class Joined implements LeaseHandle {
     this.#source = source;
     this.#canRead = canRead;
     this.#with = components;
+    this.#byItself = components.byItself;
     this.#local = new LocalLeases(member, components.self, canRead, components.clock, (lease) => this.#grant(lease, false));
   }
 
@@ -54,7 +59,8 @@ export class Joined implements LeaseHandle {
 
   /** A session is open. */
   opened(): void {
-    this.#local.stop();
+    if (this.#byItself) this.#local.start(0);
+    else this.#local.stop();
     this.#tracked = true;
     this.#want();
   }
@@ -65,6 +71,20 @@ export class Joined implements LeaseHandle {
     for (const lease of this.#leases.values()) lease.ofSession = false;
     this.#cancelWant();
     this.#local.start(holdUntilMs);
+  }
+
+  /** Reads without asking the tracker, and lets it know what was read all the same; or by its leases again. */
+  byItself(on: boolean): void {
+    if (on === this.#byItself || this.#gone) return;
+    this.#byItself = on;
+    if (on) this.#local.start(0);
+    else if (this.#tracked) {
+      this.#local.stop();
+      // What it has not read yet others may have.
+      for (const [leaseId, { ofSession }] of this.#leases) if (!ofSession) this.member.revoke(leaseId, 0);
+    }
+    this.#want();
+    this.member.trackerChanged(this.#tracked && !on);
   }
 
   /** The agent stops: no further lease, no further word. */
@@ -125,11 +145,12 @@ export class Joined implements LeaseHandle {
     if (this.#gone) return;
     // Also kept for the rules without a tracker, which begin where the tracker goes without a word.
     this.#local.need(runs, originRate, within);
+    if (this.#byItself) return;
     this.#send({ type: 'need', blob: this.#blob, runs: Math.min(16, runs), originRate, ...(within && { within: hull(within), ...(within.length > 1 && { stretches: copy(within) }) }) });
   }
 
   hedge(index: number): void {
-    if (this.#tracked) this.#send({ type: 'hedge', blob: this.#blob, index });
+    if (this.#tracked && !this.#byItself) this.#send({ type: 'hedge', blob: this.#blob, index });
     else if (!this.#gone) this.#local.hedge(index);
   }
 
@@ -180,7 +201,8 @@ export class Joined implements LeaseHandle {
     this.#send({
       type: 'want',
       blob: this.#blob,
-      canRead: this.#canRead,
+      // Who reads by itself wants no leases.
+      canRead: this.#canRead && !this.#byItself,
       have: copy(this.member.have.ranges()),
       reading: copy(this.member.reading()),
       ...(this.#with.mayName(this.#source) && { source: this.#source }),

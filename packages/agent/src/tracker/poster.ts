@@ -22,6 +22,8 @@ interface PosterInit {
   readonly address: TrackerAddress;
   readonly welcome: Extract<TrackerEvent, { type: 'welcome' }>;
   stats(): Omit<Extract<AgentMessage, { type: 'stats' }>, 'type'>;
+  /** Stats are told each second as long as this is so, and once more. */
+  urgent(): boolean;
   readonly busyStatsMs: number;
 }
 
@@ -138,13 +140,12 @@ export class Poster {
 
   #tellStats(): void {
     const { clock } = this.#with;
-    const stats = this.#init.stats();
-    const busy = stats.pulls.active > 0;
+    const busy = this.#init.urgent();
     // Once more after the last pull, so that the tracker sees it end.
     const due = clock.nowMs() - this.#statsAtMs >= this.#init.welcome.heartbeatMs;
     if (busy || this.#wasBusy || due) {
       this.#statsAtMs = clock.nowMs();
-      this.send({ type: 'stats', ...stats });
+      this.send({ type: 'stats', ...this.#init.stats() });
     }
     this.#wasBusy = busy;
     this.#cancelStats = clock.after(Math.min(this.#init.busyStatsMs, this.#init.welcome.heartbeatMs), () => this.#tellStats());

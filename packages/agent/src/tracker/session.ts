@@ -72,7 +72,10 @@ export interface SessionInit {
   /** Read before every try, so that a corrected file counts without a restart. */
   joinToken(): Promise<JoinToken>;
   describe(): AgentDescription;
+  /** Asked only where it is told: what is in it once counts as told. */
   stats(): Stats;
+  /** There is something to tell each second: pulls, faults, or somebody looks. @default while pulls are active */
+  urgent?(): boolean;
 }
 
 export interface SessionListener {
@@ -277,7 +280,7 @@ export class TrackerSession {
     if (this.#opened !== undefined) throw new AgentError('TRACKER_PROTOCOL', 'the tracker sent a second welcome');
     this.#takeMembership(welcome);
     const { client, clock, log } = this.#with;
-    const poster = new Poster({ client, clock, random: this.#with.random }, { address, welcome, stats: () => this.#init.stats(), busyStatsMs: BUSY_STATS_MS }, {
+    const poster = new Poster({ client, clock, random: this.#with.random }, { address, welcome, stats: () => this.#init.stats(), urgent: () => this.#init.urgent?.() ?? this.#init.stats().pulls.active > 0, busyStatsMs: BUSY_STATS_MS }, {
       accepted: () => (this.#failures = 0),
       failed: (error) => abort.abort(error),
     });

@@ -15,8 +15,6 @@ export type Stats = Extract<AgentMessage, { type: 'stats' }>;
 const FAULT_LASTS_MS = 15_000;
 /** After this at a pull its rate says something. */
 const SETTLED_MS = 2_000;
-/** Pulls that failed make a host one that tries to pull, for this long. */
-const TRYING_MS = 5_000;
 const KINDS: ReadonlySet<string> = new Set<FaultKind>(['dns', 'throttled', 'credentials', 'unreachable', 'other']);
 
 /** One thing that goes wrong at one origin. */
@@ -55,7 +53,6 @@ export class Host {
   pullingSinceMs: number | undefined;
   /** When the last byte of a pull came. */
   progressAtMs = 0;
-  #failedAtMs = 0;
   #toldAtMs = 0;
   /** Decided each second by HostBook's owner. */
   verdict = NO_VERDICT;
@@ -94,7 +91,6 @@ export class Host {
   stats(stats: Stats, nowMs: number): void {
     const { bytes, pulls, vitals } = stats;
     if (bytes.peer + bytes.origin > this.bytes.peer + this.bytes.origin) this.progressAtMs = nowMs;
-    if (pulls.failed > this.pulls.failed) this.#failedAtMs = nowMs;
     const active = pulls.active > 0;
     if (!active) this.pullingSinceMs = undefined;
     else if (this.pullingSinceMs === undefined) {
@@ -114,9 +110,9 @@ export class Host {
     this.#heard = true;
   }
 
-  /** Pulls, or tries to: its pulls fail. */
+  /** Pulls, or tries to: an origin refuses it, and so nothing has begun. */
   pulling(nowMs: number): boolean {
-    return this.connected && (this.pulls.active > 0 || (nowMs - this.#failedAtMs < TRYING_MS && this.faultsNow(nowMs).length > 0));
+    return this.connected && (this.pulls.active > 0 || this.faultsNow(nowMs).length > 0);
   }
 
   settled(nowMs: number): boolean {

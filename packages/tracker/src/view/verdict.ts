@@ -131,10 +131,11 @@ function findings(facts: FleetFacts): Finding[] {
   return found;
 }
 
-function originFinding({ origin, kind, sinceMs, hosts: refused, served }: OriginFact, { rate, pulling, slow }: FleetFacts): Finding {
+function originFinding({ origin, kind, sinceMs, hosts: refused, served }: OriginFact, { rate, pulling, slow, up }: FleetFacts): Finding {
+  // One host that may not read one image is no trouble of the fleet's.
+  const many = refused.length >= up * MANY_SHARE || refused.length === 0;
   const nothing = rate === 0 && pulling > 0;
-  const held = slow.length > 0 || nothing;
-  const severity: Severity = nothing ? 'bad' : held ? 'warning' : 'notice';
+  const severity: Severity = !many || (slow.length === 0 && !nothing) ? 'notice' : nothing ? 'bad' : 'warning';
   const zones = new Set(refused.map(({ zone }) => zone));
   // Others reach it: then it is the way there, not the registry.
   const partly = served > 0 && zones.size === 1;

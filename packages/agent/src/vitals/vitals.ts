@@ -1,0 +1,98 @@
+// What is watched of this host while it works, and the report that is made of it. agent.ts puts the meters where things happen.
+
+import { performance } from 'node:perf_hooks';
+import { memoryUsage, resourceUsage } from 'node:process';
+import type { FinishedBlob } from '@flotilla/shared/agent-report';
+import { MAX_SOURCES } from '@flotilla/shared/agent-report';
+import type { EndedDownload } from '../content/downloads.ts';
+import type { HandedManifest } from '../content/images.ts';
+import { formatPlatform, indexEntries } from '../content/platform.ts';
+import type { Source } from '../content/ports.ts';
+import { ERRORS, type AgentError } from '../errors.ts';
+import { BusyMeter } from './busy-meter.ts';
+import { OriginFaults } from './origin-faults.ts';
+import { Reporter, type ReporterSources } from './reporter.ts';
+import { ToldOnce } from './told-once.ts';
+
+export interface VitalsInit {
+  /** Unix ms. */
+  readonly now: () => number;
+  /** Whether the tracker may hear an image's name. */
+  readonly mayName: (secret: boolean) => boolean;
+}
+
+export class Vitals {
+  readonly disk = new BusyMeter(() => performance.now());
+  readonly faults: OriginFaults;
+  readonly #told: ToldOnce;
+  readonly #init: VitalsInit;
+  #originBytes = 0;
+
+  constructor(init: VitalsInit) {
+    this.#init = init;
+    this.#told = new ToldOnce(init.now);
+    this.faults = new OriginFaults((error) => this.error(error));
+  }
+
+  /** Payload came off an origin's wire. */
+  readonly fromOrigin = (bytes: number): void => {
+    this.#originBytes += bytes;
+  };
+
+  /** For who looks at the last errors. A message may name an image that the tracker is not to hear of: then the code says what it was. */
+  error({ code, message }: Pick<AgentError, 'code' | 'message'>): void {
+    this.#told.error(code, this.#init.mayName(true) ? message : ERRORS[code].help);
+  }
+
+  readonly manifest = ({ repository, private: secret, reference, digest, size, mediaType, bytes, references }: HandedManifest): void => {
+    const platforms = new Map((indexEntries(bytes) ?? []).flatMap((entry) => (entry.platform === undefined ? [] : [[entry.digest, formatPlatform(entry.platform)] as const])));
+    this.#told.manifest({ repository, digest, size, mediaType, ...('tag' in reference && { tag: reference.tag }), references, platforms, named: this.#init.mayName(secret) });
+  };
+
+  readonly ended = ({ key, source, startedMs, provenance, error }: EndedDownload): void => {
+    const { peerBytes, originBytes, resumedBytes, duplicateBytes } = provenance.summary();
+    const blob: Omit<FinishedBlob, 'manifest'> = {
+      digest: key.digest,
+      size: key.size,
+      ...this.#nameOf(source),
+      startedAtMs: startedMs,
+      endedAtMs: this.#init.now(),
+      originBytes,
+      resumedBytes,
+      duplicateBytes,
+      peerBytes,
+      sources: provenance.sources(MAX_SOURCES),
+      ...(error !== undefined && { error }),
+    };
+    this.#told.blob(blob);
+  };
+
+  /** The report, of what is here and what only the agent knows. */
+  reporter(sources: Pick<ReporterSources, 'totals' | 'downloads' | 'peers' | 'freeBytes' | 'limits' | 'brakes'>): Reporter {
+    let lastLoop = performance.eventLoopUtilization();
+    return new Reporter({
+      ...sources,
+      originBytes: () => this.#originBytes,
+      disk: this.disk,
+      faults: this.faults,
+      told: this.#told,
+      now: () => performance.now(),
+      wallClock: this.#init.now,
+      loopUtilization: () => {
+        const loop = performance.eventLoopUtilization();
+        const { utilization } = performance.eventLoopUtilization(loop, lastLoop);
+        lastLoop = loop;
+        return utilization;
+      },
+      cpuMs: () => {
+        const { userCPUTime, systemCPUTime } = resourceUsage();
+        return (userCPUTime + systemCPUTime) / 1000;
+      },
+      memoryBytes: () => memoryUsage.rss(),
+    });
+  }
+
+  #nameOf({ origin, repository, private: secret = false }: Source): { origin?: string; repository?: string } {
+    return this.#init.mayName(secret) ? { origin, repository } : {};
+  }
+}
