@@ -214,6 +214,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     brakes: brakes.ids,
     minFreeShare: config.storeMinFreeShare,
     defaultOrigin: config.defaultOrigin,
+    rights: rights.status(),
     origins: origin.status(),
   });
   const control = await startControl(config.data, status, {

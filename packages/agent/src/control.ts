@@ -6,6 +6,7 @@ import type { ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import fastify, { type FastifyInstance } from 'fastify';
+import type { RightsStatus } from './access/rights.ts';
 import type { DownloadStatus } from './content/download-contract.ts';
 import type { Store } from './content/ports.ts';
 import type { LoggedRequest } from './content/request-log.ts';
@@ -44,6 +45,8 @@ export interface AgentStatus {
   /** Share of the file system that is left free. */
   readonly minFreeShare?: number;
   readonly defaultOrigin?: string | undefined;
+  /** Who may read what through this agent (docs/rights.md). */
+  readonly rights?: RightsStatus;
   /** Ids of the brakes that operators have set on this host; `limits` has them in. */
   readonly brakes?: readonly string[];
   /** Those that are configured, or were asked since the start. */

@@ -48,6 +48,9 @@ export interface RightsInit {
   readonly every?: (intervalMs: number, tick: () => void) => () => void;
 }
 
+/** The rules, and how questions were decided since the start. */
+export type RightsStatus = RightsInit['rules'] & { readonly decided: Readonly<Partial<Record<AccessOutcome, number>>> };
+
 /** A digest that may be served, and since when the origin has not been asked about it. */
 export interface Grant {
   readonly fact: KnownFact;
@@ -78,6 +81,7 @@ export class Rights {
   readonly #grants: Recent;
   /** The origin's word that a digest is not there. */
   readonly #gone: Recent;
+  readonly #outcomes = new Map<AccessOutcome, number>();
   readonly #init: RightsInit;
   readonly #nowMs: () => number;
   readonly #stopPruning: () => void;
@@ -115,6 +119,10 @@ export class Rights {
     this.#stopPruning();
     await Promise.all(this.#tables.map((table) => table.idle()));
     await this.#db.close();
+  }
+
+  status(): RightsStatus {
+    return { ...this.rules, decided: Object.fromEntries(this.#outcomes) };
   }
 
   /** What this caller may have of the digest without a question to the origin. */
@@ -174,7 +182,7 @@ export class Rights {
     }
     // Registries that hide what may not be read say that it is not there; and what is not there needs no right.
     const answer = unknown ?? failure ?? denial(repository, about, refusal, this.#situation(repository, caller));
-    if (answer !== failure) this.#init.decided?.(answer === unknown ? 'unknown' : 'denied');
+    if (answer !== failure) this.#count(answer === unknown ? 'unknown' : 'denied');
     throw answer;
   }
 
@@ -187,16 +195,16 @@ export class Rights {
     if (originDown !== 'deny') {
       for (const authority of this.#callers.authorities(repository, caller)) {
         if (!(await this.#decisions.before(repository, authority))) continue;
-        this.#init.decided?.('down-kept');
+        this.#count('down-kept');
         return permitOf(repository, authority);
       }
     }
     // A token server that fails for one caller only is not down.
     if (originDown === 'allow' && failure.code !== 'ORIGIN_AUTH_FAILED') {
-      this.#init.decided?.('down-allowed');
+      this.#count('down-allowed');
       return { repository, authority: undefined, private: true };
     }
-    this.#init.decided?.('down-denied');
+    this.#count('down-denied');
     return undefined;
   }
 
@@ -272,7 +280,7 @@ export class Rights {
   async #allowed(repository: Repository, authority: Authority, right: Right): Promise<Permit> {
     // An agent that has no credentials asks as anybody does.
     const used: Authority = right.anonymous ? { kind: 'anonymous' } : authority;
-    this.#init.decided?.(used.kind === 'anonymous' ? 'public' : used.kind);
+    this.#count(used.kind === 'anonymous' ? 'public' : used.kind);
     await this.#note(this.#decisions.allow(repository, used, right));
     return permitOf(repository, used);
   }
@@ -285,6 +293,11 @@ export class Rights {
       listed: this.#init.listed(repository.origin),
       challenge: this.rules.challenge,
     };
+  }
+
+  #count(outcome: AccessOutcome): void {
+    this.#outcomes.set(outcome, (this.#outcomes.get(outcome) ?? 0) + 1);
+    this.#init.decided?.(outcome);
   }
 
   async #note<T>(noted: Promise<T>): Promise<T | undefined> {

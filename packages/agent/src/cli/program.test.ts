@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { controlSocketPath, startControl, type AgentStatus } from '../control.ts';
 import { run } from './program.ts';
-import { printStatus } from './status.ts';
+import { describe as describeStatus, printStatus } from './status.ts';
 import { humanBytes, humanDuration, table } from './terminal.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'main.ts');
@@ -181,6 +181,15 @@ describe('status', () => {
     expect(code).toBe(1);
     expect(err).toContain('the agent answered 500: broken');
   });
+});
+
+test.each([
+  [{ mode: 'agent', allow: [], decided: {} }, 'public images only; origin down: deny; 0 denied'],
+  [{ mode: 'agent', allow: ['lab/**', 'docker.io/acme/*'], decided: { public: 3, denied: 2 } }, "the agent's own for lab/** docker.io/acme/*; origin down: deny; 2 denied"],
+  [{ mode: 'pass-through', allow: ['lab/a'], decided: {} }, "callers' own credentials, the agent's own for lab/a; origin down: deny; 0 denied"],
+] as const)('status says whose credentials are used: %j', (rights, line) => {
+  const page = describeStatus({ ...STATUS, rights: { ...rights, originDown: 'deny', challenge: false, tellPrivateNames: false } }, Date.now());
+  expect(page).toContain(line);
 });
 
 describe('figures', () => {

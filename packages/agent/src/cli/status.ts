@@ -45,6 +45,7 @@ export function describe(status: AgentStatus, nowMs: number): string {
     ['received', `${humanBytes(bytes.peer)} from peers, ${humanBytes(bytes.origin)} from origins, ${humanBytes(bytes.duplicate)} twice`],
     ['sent', `${humanBytes(bytes.uploaded)} to peers, ${humanBytes(bytes.store)} from the store`],
     ...(limits === undefined ? [] : [['limits', `upload ${describeLimit(limits.upload)}, download ${describeLimit(limits.download)}, from origins ${describeLimit(limits.origin)}`]]),
+    ...(status.rights === undefined ? [] : [['rights', describeRights(status.rights)]]),
     ...(status.brakes === undefined || status.brakes.length === 0 ? [] : [['brakes', `${status.brakes.length} set on this host by operators`]]),
   ]);
   return `${facts}${describeFaults(status, nowMs)}${describeDownloads(downloads)}`;
@@ -75,6 +76,13 @@ function describeFaults({ origins = [] }: AgentStatus, nowMs: number): string {
 
 function describeLimit(rate: number | undefined): string {
   return rate === undefined ? 'unlimited' : `${humanBytes(rate)}/s`;
+}
+
+function describeRights({ mode, allow, originDown, decided }: NonNullable<AgentStatus['rights']>): string {
+  const callers = mode === 'pass-through' ? ["callers' own credentials"] : [];
+  const agents = allow.length > 0 ? [`the agent's own for ${allow.join(' ')}`] : [];
+  const used = [...callers, ...agents].join(', ') || 'public images only';
+  return `${used}; origin down: ${originDown}; ${decided.denied ?? 0} denied`;
 }
 
 function describeTracker({ state, url, lastError }: TrackerStatus): string {
