@@ -1,6 +1,7 @@
 // What somebody may try who knows the digest of an image that others on the host may read: by way of other repositories, of manifests that
 // name the digest, of an origin of his own; with an expired right; over a restart. And what the endpoint says to those it turns away.
 
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Endpoint, UNLISTED } from './endpoint.ts';
 import { descriptor, image, INDEX_TYPE, MANIFEST_TYPE } from './token-origin.ts';
@@ -200,6 +201,40 @@ describe('a right', () => {
     at.origin.answer('private/a', 'down');
     expect(await secretAt('lab/private/a', BOB)).toEqual(forBob);
     expect(await secretAt('lab/private/a', ANN)).toEqual(Array.from({ length: 4 }, () => forAnn));
+  });
+});
+
+describe('what only others in the fleet have read, while the origin is down', () => {
+  const found = { size: 200_000, kind: 'blob', mediaType: 'application/octet-stream' } as const;
+  beforeEach(() => at.origin.answer('private/a', 'down'));
+
+  test('is served where they needed no credentials', async () => {
+    at.coordinator.found = found;
+    expect((await at.blob('HEAD', 'lab/private/a', secret.layer)).status).toBe(200);
+    expect(at.coordinator.located).toBe(1);
+  });
+
+  test('is not served where they did, nor asked for by a caller whose repository is a private one, as it seems', async () => {
+    at.coordinator.found = { ...found, private: true };
+    expect(await at.blob('GET', 'lab/private/a', secret.layer)).toMatchObject({ status: 503, code: 'ACCESS_UNDECIDED' });
+    expect(at.coordinator.located).toBe(1);
+    expect(await at.blob('GET', 'lab/private/a', secret.layer, ANN)).toMatchObject({ status: 503, code: 'ACCESS_UNDECIDED' });
+    expect(at.coordinator.located).toBe(1);
+  });
+
+  test('comes from peers alone where the rule lets in a caller whom the origin has never let in', async () => {
+    await at[Symbol.asyncDispose]();
+    await start({ rules: { originDown: 'allow', tellPrivateNames: true } });
+    at.origin.answer('private/a', 'down');
+    at.coordinator.found = { ...found, private: true };
+    const client = new AbortController();
+    const blob = await at.images.blob({ origin: 'lab', repository: 'private/a' }, secret.layer, { authorization: undefined, asksOrigin: false }, client.signal);
+    const opening = blob.open({ start: 0, end: 10 }, client.signal);
+    opening.catch(() => undefined);
+    while (at.coordinator.handles.length === 0) await setImmediate();
+    expect(at.coordinator.handle.wants).toMatchObject([{ source: { repository: 'private/a', private: true }, canRead: false }]);
+    client.abort(new Error('gone'));
+    await expect(opening).rejects.toThrow('gone');
   });
 });
 
