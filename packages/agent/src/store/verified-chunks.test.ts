@@ -31,11 +31,21 @@ describe('verified chunks', () => {
 
   it('do not count while a change within the same tick of the clock would not show', () => {
     const chunks = new VerifiedChunks(1);
-    for (const ageMs of [0, 999, -5000]) {
+    for (const ageMs of [1, 49, -4999]) {
       chunks.mark(stamp('a', ageMs), 0, 0, NOW);
       expect(chunks.recent(0, 0, NOW)).toBe(false);
     }
-    chunks.mark(stamp('a', 1000), 0, 0, NOW);
+    chunks.mark(stamp('a', 50), 0, 0, NOW);
+    expect(chunks.recent(0, 0, NOW)).toBe(true);
+  });
+
+  it('count later where the file system keeps only whole seconds', () => {
+    const chunks = new VerifiedChunks(1);
+    for (const ageMs of [1000, 2000]) {
+      chunks.mark(stamp('a', ageMs), 0, 0, NOW);
+      expect(chunks.recent(0, 0, NOW)).toBe(false);
+    }
+    chunks.mark(stamp('a', 3000), 0, 0, NOW);
     expect(chunks.recent(0, 0, NOW)).toBe(true);
   });
 });

@@ -1,4 +1,4 @@
-// Which chunks of one file need not be compared with their digests again (docs/decisions/0005).
+// Which chunks of one file need not be compared with their digests again (docs/decisions/0006).
 //
 // A chunk counts as verified while the file is the very one that was compared (inode, size, times of change), for VERIFIED_MS. The kernel
 // moves the time of change whenever bytes are written, and nobody can set it back; what it cannot see is a disk that rots, hence the bound.
@@ -6,8 +6,10 @@
 
 /** How long a comparison counts. */
 export const VERIFIED_MS = 10 * 60 * 1000;
-/** A file changed less than this before it is compared may change again within the same tick of the kernel's clock. */
-const SETTLED_MS = 1000;
+/** A file changed less than this before it is compared may change again within the same tick of the kernel's clock (10 ms at most). */
+const SETTLED_MS = 50;
+/** The same where the file system keeps whole seconds, or every other one. */
+const SETTLED_COARSE_MS = 2500;
 
 /** What tells a file from a changed one. */
 export interface FileStamp {
@@ -27,7 +29,7 @@ export class VerifiedChunks {
 
   /** Remembers a comparison. @param stamp taken before the bytes were read */
   mark(stamp: FileStamp, first: number, last: number, nowMs: number): void {
-    if (nowMs - stamp.changedMs < SETTLED_MS) return;
+    if (nowMs - stamp.changedMs < (stamp.changedMs % 1000 === 0 ? SETTLED_COARSE_MS : SETTLED_MS)) return;
     if (this.#stamp !== stamp.text) {
       this.#stamp = stamp.text;
       this.#atMs.fill(0);
