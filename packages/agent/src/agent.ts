@@ -32,19 +32,20 @@ import { createMetrics, type Metrics } from './metrics.ts';
 import { createOrigin } from './origin/client.ts';
 import { faultOf } from './origin/probe.ts';
 import { createRegistry } from './registry/registry.ts';
+import { EndpointTls } from './registry/tls.ts';
 import { openExecutor } from './rollout-executor.ts';
 import type { RolloutExecutor } from './rollouts/executor.ts';
 import { openStore } from './store/blob-store.ts';
+import { nodeDiskIo } from './store/disk-io.ts';
 import { ALONE } from './swarm/alone.ts';
 import { TokenBucket } from './swarm/limits.ts';
-import { nodeDiskIo } from './store/disk-io.ts';
 import { createSwarm, type PeerSwarm } from './swarm/swarm.ts';
 import { TrackerCoordinator, type CoordinatorInit, type CoordinatorStatus } from './tracker/coordinator.ts';
 import { AGENT_VERSION } from './version.ts';
-
-/** After this the agent counts as ready although no tracker has enrolled it: pulls work from the origin. */
 import type { Reporter } from './vitals/reporter.ts';
 import { Vitals } from './vitals/vitals.ts';
+
+/** After this the agent counts as ready although no tracker has enrolled it: pulls work from the origin. */
 const ENROL_GRACE_MS = 10_000;
 
 /** An agent that runs. `drain` before `close` lets open responses finish. */
@@ -74,12 +75,12 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   const startedMs = Date.now();
   opened.defer(startMemoryValve());
   const metrics = createMetrics();
+  const vitals = new Vitals({ now: Date.now, mayName: (secret) => config.tellPrivateNames || !secret });
   const store = await openStore({
     dir: config.data,
-  const vitals = new Vitals({ now: Date.now, mayName: (secret) => config.tellPrivateNames || !secret });
+    io: { ...nodeDiskIo, write: (...args) => vitals.disk.measure(() => nodeDiskIo.write(...args)), sync: (file) => vitals.disk.measure(() => nodeDiskIo.sync(file)) },
     limitBytes: config.storeLimit,
     minFreeShare: config.storeMinFreeShare,
-    io: { ...nodeDiskIo, write: (...args) => vitals.disk.measure(() => nodeDiskIo.write(...args)), sync: (file) => vitals.disk.measure(() => nodeDiskIo.sync(file)) },
     cacheBytes: config.cacheBytes,
     logger: log,
     metrics: {
@@ -139,18 +140,16 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
       now: Date.now,
       log,
       metrics: metrics.content,
-      rights: {
-        reading: (source, digest) => rights.reading(source, digest),
       onEnd: vitals.ended,
       originOnly: () => active.brakes?.held.originOnly ?? false,
+      rights: {
+        reading: (source, digest) => rights.reading(source, digest),
         refused: ({ source, authority }, digest, error) => void rights.refused(source, authority, digest, error),
       },
     },
     { stallMs: config.stallMs },
   );
   active.downloads = downloads;
-  store.onEvict((key) => {
-    swarm?.evicted(key);
   const brakes = new Brakes({ own: { downloadLimit: config.downloadLimit, uploadLimit: config.uploadLimit }, apply: (held) => holdBack(held, { downloadLimit, swarm, coordinator, log }), now: () => performance.now(), after: timerOf });
   active.brakes = brakes;
   opened.defer(() => brakes.close());
@@ -162,6 +161,8 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     limits: () => limitsOf(brakes.held, config),
     brakes: () => brakes.ids,
   });
+  store.onEvict((key) => {
+    swarm?.evicted(key);
     coordinator.evicted(key);
   });
   opened.defer(async () => {
@@ -178,9 +179,10 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   opened.defer(() => prefetch.close());
   const images = new Images({ origin, downloads, rights, coordinator, prefetch, log, fallback: (kind) => metrics.content.fallback(kind), onManifest: vitals.manifest, now: Date.now });
   const asked = new RequestLog(vitals.faults.watchContent(images), Date.now);
+  const tls = await endpointTls(config, log);
   const registry = createRegistry(
     { content: asked, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry },
-    { challenge: config.rights === 'pass-through' && config.challenge },
+    { challenge: config.rights === 'pass-through' && config.challenge, tls },
   );
   const rollouts = await openExecutor(config, {
     images: new OwnImages({ images, downloads, store, rights, low: true }),
@@ -250,17 +252,6 @@ interface Late {
   swarm?: PeerSwarm;
   /** Peers that the tracker last named. */
   meshSize?: number;
-}
-
-/** @throws AgentError CONFIG_INVALID: retrying for ever with a token that was never named would say so in the log alone */
-function trackerOf({ tracker: urls, joinTokenFile }: AgentConfig): CoordinatorInit['tracker'] {
-  if (urls.length === 0) return undefined;
-  if (joinTokenFile === undefined) throw new AgentError('CONFIG_INVALID', "--tracker needs --join-token-file: the file join-token in the tracker's data folder");
-  return { urls, joinTokenFile };
-}
-
-/** The length of a blob, as somebody in the fleet knows it. */
-async function located(coordinator: TrackerCoordinator, repository: Repository, digest: Digest, log: Logger, signal: AbortSignal): Promise<number | undefined> {
   brakes?: Brakes;
   reporter?: Reporter;
 }
@@ -287,6 +278,17 @@ function totalsOf(store: { usage(): { bytes: number; limitBytes: number; blobs: 
 function timerOf(delayMs: number, act: () => void): () => void {
   const timer = setTimeout(act, delayMs).unref();
   return () => clearTimeout(timer);
+}
+
+/** @throws AgentError CONFIG_INVALID: retrying for ever with a token that was never named would say so in the log alone */
+function trackerOf({ tracker: urls, joinTokenFile }: AgentConfig): CoordinatorInit['tracker'] {
+  if (urls.length === 0) return undefined;
+  if (joinTokenFile === undefined) throw new AgentError('CONFIG_INVALID', "--tracker needs --join-token-file: the file join-token in the tracker's data folder");
+  return { urls, joinTokenFile };
+}
+
+/** The length of a blob, as somebody in the fleet knows it. */
+async function located(coordinator: TrackerCoordinator, repository: Repository, digest: Digest, log: Logger, signal: AbortSignal): Promise<number | undefined> {
   try {
     return (await coordinator.locate(repository, digest, signal))?.size;
   } catch (error) {
@@ -300,6 +302,13 @@ function warnOfRights({ rights, challenge, listen }: AgentConfig, log: Logger): 
   if (challenge && rights === 'agent') log.warn({ setting: 'challenge' }, 'has no effect without rights: pass-through');
   const local = listen.host === '::1' || listen.host.startsWith('127.');
   if (rights === 'pass-through' && !local) log.warn({ listen: formatAddress(listen) }, "callers' credentials cross the network unencrypted");
+}
+
+/** @throws AgentError CONFIG_INVALID */
+async function endpointTls({ tlsCert: certFile, tlsKey: keyFile }: AgentConfig, log: Logger): Promise<EndpointTls | undefined> {
+  if (certFile === undefined && keyFile === undefined) return undefined;
+  if (certFile === undefined || keyFile === undefined) throw new AgentError('CONFIG_INVALID', '--tls-cert and --tls-key go together');
+  return EndpointTls.open({ certFile, keyFile }, log);
 }
 
 function createCoordinator(

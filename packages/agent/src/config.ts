@@ -47,6 +47,9 @@ export const AgentConfigSchema = Type.Object({
   listen: Address,
   p2pListen: Address,
   adminListen: Address,
+  /** the endpoint speaks TLS with these two */
+  tlsCert: Type.Optional(Type.String({ minLength: 1 })),
+  tlsKey: Type.Optional(Type.String({ minLength: 1 })),
   advertise: Type.Array(Type.Object({ host: Type.String(), port: Type.Optional(Type.Integer()) }), { maxItems: 16 }),
   tracker: Type.Array(Type.String(), { maxItems: 16 }),
   joinTokenFile: Type.Optional(Type.String({ minLength: 1 })),
@@ -127,6 +130,8 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   listen: { ...LISTEN, help: 'where container clients find the v2 endpoint' },
   p2pListen: { ...LISTEN, help: 'where other agents connect' },
   adminListen: { ...LISTEN, help: 'health and metrics' },
+  tlsCert: { shape: 'one', read: readPath, allowed: 'a PEM file', flag: 'FILE', help: 'certificate chain of the v2 endpoint, which speaks TLS then; read again when it changes' },
+  tlsKey: { shape: 'one', read: readPath, allowed: 'a PEM file', flag: 'FILE', help: 'key of that certificate' },
   advertise: {
     shape: 'list',
     read: readAdvertise,

@@ -28,6 +28,7 @@ export const ERRORS = {
   HTTP_INVALID: row(400, 'UNSUPPORTED', false, 'caller', 'The port speaks HTTP/1.1.'),
   HEADERS_TOO_LARGE: row(431, 'UNSUPPORTED', false, 'caller', 'Send fewer headers, or fewer ranges at once.'),
   TLS_ON_PLAIN_PORT: row(400, 'UNSUPPORTED', false, 'caller', 'This port speaks plain HTTP: mark the mirror as insecure in the client.'),
+  PLAIN_ON_TLS_PORT: row(400, 'UNSUPPORTED', false, 'caller', 'This port speaks TLS: configure the mirror with https://, and the CA of its certificate.'),
   MANIFEST_UNKNOWN: row(404, 'MANIFEST_UNKNOWN', false, 'origin', 'The origin has no such manifest; check the tag.'),
   REPOSITORY_UNKNOWN: row(404, 'NAME_UNKNOWN', false, 'origin', 'The origin has no such repository; check the name.'),
   PLATFORM_UNKNOWN: row(404, 'MANIFEST_UNKNOWN', false, 'caller', 'Name one of the platforms that are there, with --platform.'),

@@ -134,6 +134,12 @@ export class Chunks {
     return this.#vouching.isReadHere(index) || (!this.#repairing && this.#vouching.trusts(index));
   }
 
+  /** How a chunk that is here came: from the disk where an earlier download had left it, unless this one fetched it. */
+  sourceOf(index: number): 'store' | 'peer' | 'origin' {
+    if (this.#vouching.isReadHere(index)) return 'origin';
+    return this.#vouching.giver(index) === undefined ? 'store' : 'peer';
+  }
+
   /** Whether anybody but the peer that gave it says what this chunk is. */
   vouchedFor(index: number): boolean {
     return this.verified || this.#vouching.isReadHere(index) || this.#vouching.expected(index) !== undefined;

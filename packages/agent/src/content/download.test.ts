@@ -30,6 +30,17 @@ describe('reading', () => {
     expect(await events.when((event) => event.type === 'finished')).toMatchObject({ stored: { key: blob.key } });
   });
 
+  test('the sources of its bytes are told', async () => {
+    const blob = makeBlob(SIZE);
+    const partial = new TestPartial(blob.key).resumed(blob, [0, 1]);
+    const { download, peers } = bench(blob, { partial, coordinator: grantingCoordinator() });
+    const told = new Map<string, number>();
+    const delivered = peers.deliver('p', 2, blob.chunk(2));
+    await collect(await download.read({ start: 0, end: SIZE }, new AbortController().signal, (source, bytes) => told.set(source, (told.get(source) ?? 0) + bytes)));
+    await delivered;
+    expect(Object.fromEntries(told)).toEqual({ store: 2 * CHUNK, peer: CHUNK, origin: SIZE - 3 * CHUNK });
+  });
+
   test('readers at the same moment share one download, each gets all', async () => {
     const { blob, read, origin } = bench(makeBlob(SIZE), { coordinator: grantingCoordinator() });
     const all = await Promise.all([read(), read(), read()].map(async (reader) => collect(await reader)));

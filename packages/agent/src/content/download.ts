@@ -18,7 +18,7 @@ import { Demand } from './demand.ts';
 import { withDefaults, type CompleteInit, type DownloadComponents, type DownloadInit, type DownloadStatus } from './download-contract.ts';
 import { HeldLeases } from './held-leases.ts';
 import { Patience } from './patience.ts';
-import type { ByteRange, ChunkVerdict, Lease, LeaseHandle, LeaseMember, LeaseRoster, Source, StoredBlob, SwarmHandle, SwarmMember } from './ports.ts';
+import type { ByteRange, ChunkVerdict, Lease, LeaseHandle, LeaseMember, LeaseRoster, OnServed, Source, StoredBlob, SwarmHandle, SwarmMember } from './ports.ts';
 import { Provenance, type ByteSource } from './provenance.ts';
 import { Readers, type DemandChange } from './readers.ts';
 import { Sources, type SourceRight } from './sources.ts';
@@ -127,8 +127,8 @@ export class Download implements SwarmMember, LeaseMember {
   }
 
   /** Joins as a reader, at once; see Readers.read. Only while `open`. */
-  read(asked: ByteRange | readonly ByteRange[], signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
-    return this.#readers.read(asked, signal);
+  read(asked: ByteRange | readonly ByteRange[], signal: AbortSignal, onBytes?: OnServed): Promise<AsyncIterable<Uint8Array>> {
+    return this.#readers.read(asked, signal, onBytes);
   }
 
   /**

@@ -10,7 +10,7 @@ import type { DownloadComponents, DownloadEvents, DownloadInit, DownloadStatus }
 import { ReadPlan } from './read-plan.ts';
 import type { Provenance } from './provenance.ts';
 import type { SourceRight } from './sources.ts';
-import type { ByteRange, Holding, Holdings, ServedBlob, Source, Store, StoredBlob } from './ports.ts';
+import type { ByteRange, Holding, Holdings, OnServed, ServedBlob, Source, Store, StoredBlob } from './ports.ts';
 
 export interface DownloadsComponents extends Omit<DownloadComponents, 'partial' | 'events'> {
   readonly store: Store;
@@ -67,7 +67,7 @@ export class Downloads implements Holdings {
 
   /** A stored blob, or the download of it that this call starts or joins. */
   served(key: BlobKey, init: DownloadInit): ServedBlob {
-    return { key, open: (asked, signal) => this.#open(key, init, asked, signal) };
+    return { key, open: (asked, signal, onBytes) => this.#open(key, init, asked, signal, onBytes) };
   }
 
   /**
@@ -110,17 +110,17 @@ export class Downloads implements Holdings {
     await Promise.all([...this.#running].map((download) => download.close()));
   }
 
-  async #open(key: BlobKey, init: DownloadInit, asked: Asked, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+  async #open(key: BlobKey, init: DownloadInit, asked: Asked, signal: AbortSignal, onBytes?: OnServed): Promise<AsyncIterable<Uint8Array>> {
     await this.#with.rights.reading(init.source, key.digest);
     for (let corrupt = false; ; ) {
       const found = await this.#find(key, init, signal);
       if (found instanceof Download) {
         // It may have ended since it was found.
-        if (found.open) return found.read(asked, signal);
+        if (found.open) return found.read(asked, signal, onBytes);
         continue;
       }
       try {
-        return await this.#readStored(found, asked, signal);
+        return await this.#readStored(found, asked, signal, onBytes);
       } catch (error) {
         // The store has dropped the blob: fetch it again rather than fail the pull.
         if (corrupt || toAgentError(error).code !== 'STORE_CORRUPT') throw error;
@@ -219,7 +219,7 @@ export class Downloads implements Holdings {
    * The first piece is read before this resolves, so that a failing disk is found while another source can be taken.
    * The blob is pinned until the iteration ends or the signal aborts: an iteration that never begins has no end.
    */
-  async #readStored(stored: StoredBlob, asked: Asked, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+  async #readStored(stored: StoredBlob, asked: Asked, signal: AbortSignal, onBytes?: OnServed): Promise<AsyncIterable<Uint8Array>> {
     signal.throwIfAborted();
     const { digest } = stored.key;
     const { store } = this.#with;
@@ -237,18 +237,19 @@ export class Downloads implements Holdings {
     try {
       const first = await pieces.next();
       signal.throwIfAborted();
-      return this.#counted(first, pieces, signal, end);
+      return this.#counted(first, pieces, signal, end, onBytes);
     } catch (error) {
       end();
       throw error;
     }
   }
 
-  async *#counted(first: IteratorResult<Uint8Array, void>, rest: AsyncGenerator<Uint8Array, void, void>, signal: AbortSignal, end: () => void): AsyncGenerator<Uint8Array> {
+  async *#counted(first: IteratorResult<Uint8Array, void>, rest: AsyncGenerator<Uint8Array, void, void>, signal: AbortSignal, end: () => void, onBytes: OnServed | undefined): AsyncGenerator<Uint8Array> {
     try {
       for (let piece = first; piece.done !== true; piece = await rest.next()) {
         signal.throwIfAborted();
         this.#with.metrics.stored(piece.value.length);
+        onBytes?.('store', piece.value.length);
         yield piece.value;
       }
     } finally {

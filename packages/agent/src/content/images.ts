@@ -83,7 +83,7 @@ export class Images implements Content {
     const served = this.#served(grant);
     return {
       key: served.key,
-      open: async (asked, readSignal) => {
+      open: async (asked, readSignal, onBytes) => {
         await this.#opening(grant, served, readSignal);
         const closed = this.#with.prefetch.opened(grant.permit, digest);
         const done = (): void => {
@@ -93,7 +93,7 @@ export class Images implements Content {
         // Also where nobody ever iterates.
         readSignal.addEventListener('abort', done, { once: true });
         try {
-          return whenDone(await served.open(asked, readSignal), done);
+          return whenDone(await served.open(asked, readSignal, onBytes), done);
         } catch (error) {
           done();
           throw error;

@@ -298,6 +298,9 @@ export interface ServedManifest {
   bytes(signal: AbortSignal): Promise<Uint8Array>;
 }
 
+/** Told of the bytes that a reader gets, and of how they came to this host: now, or (`store`) in an earlier download. */
+export type OnServed = (source: 'store' | 'peer' | 'origin', bytes: number) => void;
+
 /** A blob, decided and measured; nothing is fetched before `open`. */
 export interface ServedBlob {
   readonly key: BlobKey;
@@ -309,7 +312,7 @@ export interface ServedBlob {
    * A list: what a Range header asked for, one after the other. It is fetched no further ahead than it is read, because clients ask for
    * `bytes=N-` and leave after a part.
    */
-  open(asked: ByteRange | readonly ByteRange[], signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
+  open(asked: ByteRange | readonly ByteRange[], signal: AbortSignal, onBytes?: OnServed): Promise<AsyncIterable<Uint8Array>>;
 }
 
 /** Who asks at the local endpoint, and how. */

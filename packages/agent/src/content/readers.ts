@@ -7,6 +7,7 @@
 import type { IndexRange, ReadonlyBitfield } from '@flotilla/shared/bitfield';
 import { chunkSize, type BlobKey, type ByteRange } from '@flotilla/shared/chunk-map';
 import type { AgentError } from '../errors.ts';
+import type { OnServed } from './ports.ts';
 import { ReadPlan } from './read-plan.ts';
 
 const MIB = 1024 * 1024;
@@ -24,6 +25,8 @@ export interface ReadableChunks {
   /** Whether anybody but its giver says what the chunk is. */
   vouchedFor(index: number): boolean;
   readChunk(index: number): Promise<Uint8Array>;
+  /** How a chunk that is here came to this host. */
+  sourceOf(index: number): 'store' | 'peer' | 'origin';
   /** The whole blob's digest was verified. */
   readonly verified: boolean;
   /** The chunk that keeps the whole from being verified; undefined: all are here. */
@@ -40,6 +43,7 @@ interface Reader {
   readonly background: boolean;
   /** Comes after whatever clients wait for. */
   readonly low: boolean;
+  readonly onBytes: OnServed | undefined;
   /** The visit of its plan that is next. */
   at: number;
   /** The last visit whose chunk it wants now. */
@@ -198,8 +202,8 @@ export class Readers {
    * The end of a whole-blob read waits for the verified digest. A list of ranges is fetched no further ahead than it is read.
    * The reader is gone when the iteration ends or the signal aborts.
    */
-  async read(asked: ByteRange | readonly ByteRange[], signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
-    const reader = this.#add(asked);
+  async read(asked: ByteRange | readonly ByteRange[], signal: AbortSignal, onBytes?: OnServed): Promise<AsyncIterable<Uint8Array>> {
+    const reader = this.#add(asked, { onBytes });
     try {
       await this.#untilReady(reader, signal);
     } catch (error) {
@@ -224,6 +228,7 @@ export class Readers {
         for (const [from, to] of visit.pieces) {
           yield bytes.subarray(from, to);
           reader.taken += to - from;
+          reader.onBytes?.(this.#chunks.sourceOf(visit.index), to - from);
         }
         reader.at++;
         this.#changed(this.#lookAhead(reader) ? 'ahead' : 'cursor');
@@ -340,12 +345,12 @@ export class Readers {
     this.#owner.demandChanged(what);
   }
 
-  #add(asked: ByteRange | readonly ByteRange[], { background = false, low = false } = {}): Reader {
+  #add(asked: ByteRange | readonly ByteRange[], { background = false, low = false, onBytes }: { background?: boolean; low?: boolean; onBytes?: OnServed | undefined } = {}): Reader {
     const ranges = 'start' in asked ? [asked] : asked;
     const plan = new ReadPlan(this.#key, ranges);
     const sparing = ranges === asked || !plan.whole;
     const { whole, length } = plan;
-    const reader: Reader = { plan, whole, sparing, background, low, at: 0, ahead: length - 1, taken: 0, trustsGivers: false, waitingSinceMs: undefined, wake: undefined, failure: undefined };
+    const reader: Reader = { plan, whole, sparing, background, low, onBytes, at: 0, ahead: length - 1, taken: 0, trustsGivers: false, waitingSinceMs: undefined, wake: undefined, failure: undefined };
     if (sparing) {
       reader.ahead = 0;
       this.#lookAhead(reader);

@@ -43,17 +43,17 @@ export async function serveBlob(
   const asked = parseRange(rangeStands(ifRange, etag) ? rangeHeader : undefined, size);
   switch (asked.kind) {
     case 'whole':
-      return stream(call, reply, 200, whole, size, await blob.open({ start: 0, end: size }, call.signal));
+      return stream(call, reply, 200, whole, size, await blob.open({ start: 0, end: size }, call.signal, call.served));
     case 'single': {
       const { range } = asked;
       const length = range.end - range.start;
       const headers = { ...whole, 'content-length': String(length), 'content-range': contentRange(range, size) };
-      return stream(call, reply, 206, headers, length, await blob.open([range], call.signal));
+      return stream(call, reply, 206, headers, length, await blob.open([range], call.signal, call.served));
     }
     case 'multiple': {
       const { contentType, contentLength, read } = multipartBody(asked.ranges, size, BLOB_TYPE);
       const headers = { ...common, 'content-type': contentType, 'content-length': String(contentLength) };
-      return stream(call, reply, 206, headers, contentLength, read(await blob.open(asked.ranges, call.signal)));
+      return stream(call, reply, 206, headers, contentLength, read(await blob.open(asked.ranges, call.signal, call.served)));
     }
     case 'unsatisfiable':
       void reply.headers({ 'accept-ranges': 'bytes', 'content-range': `bytes */${size}` });

@@ -8,15 +8,21 @@
 //
 // The handlers fill in what they learn; `finish` logs and counts it once, whatever happened.
 
+import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { formatReference } from '@flotilla/shared/reference';
-import type { Caller, Repository } from '../content/ports.ts';
+import type { Caller, OnServed, Repository } from '../content/ports.ts';
 import { toAgentError, type ErrorCode } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
 import type { RegistryMetrics } from '../metrics.ts';
 import type { Target, TargetKind } from './route.ts';
 
+/** What a client may call its request: it stands in the log and in a header. */
+const REQUEST_ID = /^[\w.:/+=-]{1,128}$/;
+
 export class Call {
+  /** The client's own name of it (X-Request-Id), or one made here. */
+  readonly id: string;
   readonly raw: ServerResponse;
   readonly method: string;
   readonly caller: Caller;
@@ -29,11 +35,15 @@ export class Call {
   repository: Repository | undefined;
   /** Body bytes handed to the socket. */
   bytes = 0;
+  /** Bytes of blobs by the source that they came from. */
+  readonly #sources = { storeBytes: 0, peerBytes: 0, originBytes: 0 };
   #code: ErrorCode | undefined;
   #cause: unknown;
 
   constructor(request: IncomingMessage, raw: ServerResponse, nowMs: () => number) {
     this.raw = raw;
+    const given = request.headers['x-request-id']?.toString();
+    this.id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
     this.method = request.method ?? '';
     this.caller = { authorization: request.headers.authorization, asksOrigin: this.method === 'HEAD' };
     this.signal = this.#abort.signal;
@@ -47,6 +57,11 @@ export class Call {
   get kind(): TargetKind | 'unknown' {
     return this.target?.kind ?? 'unknown';
   }
+
+  /** Counts bytes of a blob by where they came from. */
+  readonly served: OnServed = (source, bytes) => {
+    this.#sources[`${source}Bytes`] += bytes;
+  };
 
   /** Whether the client left first: what fails after that is no fault of ours. */
   get abandoned(): boolean {
@@ -67,10 +82,12 @@ export class Call {
     metrics.request(this.kind, this.abandoned ? 'aborted' : status, ms);
     if (this.#code !== undefined) metrics.error(this.#code);
     const fields = {
+      requestId: this.id,
       method: this.method,
       ...this.#target(),
       ...(this.raw.headersSent && { status }),
       bytes: this.bytes,
+      ...this.#source(),
       ms: Math.round(ms * 10) / 10,
       ...(this.abandoned && { aborted: true }),
       ...(this.#code !== undefined && { code: this.#code, error: errorFields(this.#cause) }),
@@ -79,6 +96,14 @@ export class Call {
     if (broken) log.warn(fields, 'request failed');
     else if (this.kind === 'base') log.debug(fields, 'request');
     else log.info(fields, 'request');
+  }
+
+  /** The winning source, and what each has given; nothing where no blob was read. */
+  #source(): Record<string, unknown> {
+    const { storeBytes, peerBytes, originBytes } = this.#sources;
+    const most = Math.max(storeBytes, peerBytes, originBytes);
+    if (most === 0) return {};
+    return { source: most === storeBytes ? 'store' : most === peerBytes ? 'peer' : 'origin', ...this.#sources };
   }
 
   #target(): Record<string, unknown> {

@@ -36,7 +36,7 @@ describe('manifests', () => {
   test('HEAD has the headers of GET and no body', async () => {
     const served = await serve();
     const [got, head] = [await ask(served, TAG_PATH), await ask(served, TAG_PATH, { method: 'HEAD' })];
-    const { date: _, ...expected } = got.headers;
+    const { date: _, 'x-request-id': _id, ...expected } = got.headers;
     expect(head.headers).toMatchObject(expected);
     expect(head.body.length).toBe(0);
   });
@@ -358,6 +358,30 @@ describe('connections', () => {
 });
 
 describe('log', () => {
+  test('a request has the client\'s id, or gets one', async () => {
+    const served = await serve();
+    const [first, mine] = [served.line(), await ask(served, TAG_PATH, { headers: { 'x-request-id': 'build-17/a' } })];
+    expect(mine.headers['x-request-id']).toBe('build-17/a');
+    expect(await first).toMatchObject({ requestId: 'build-17/a' });
+    const [second, given] = [served.line(), await ask(served, BLOB_PATH, { headers: { 'x-request-id': 'a b"' } })];
+    expect(given.headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/);
+    expect(await second).toMatchObject({ requestId: given.headers['x-request-id'] });
+  });
+
+  test('the line names what the bytes came from', async () => {
+    const served = await serve();
+    served.content.open = async (_asked, _signal, onBytes) =>
+      (async function* () {
+        onBytes?.('store', 1000);
+        yield BLOB.subarray(0, 1000);
+        onBytes?.('peer', 299_000);
+        yield BLOB.subarray(1000);
+      })();
+    const line = served.line();
+    await ask(served, BLOB_PATH);
+    expect(await line).toMatchObject({ bytes: 300_000, source: 'peer', storeBytes: 1000, peerBytes: 299_000, originBytes: 0 });
+  });
+
   test('one line per request, in fields', async () => {
     const served = await serve();
     const line = served.line();

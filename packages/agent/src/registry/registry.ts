@@ -4,6 +4,7 @@
 // as it came), failures become replies in replies.ts alone, and the Host header decides nothing.
 // Stopping: drain() refuses new pulls but serves what pulls under way still ask for; close() cuts whatever is left.
 
+import type { Server as SecureServer } from 'node:https';
 import type { Socket } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Content, Repository } from '../content/ports.ts';
@@ -19,6 +20,7 @@ import { serveManifest } from './manifests.ts';
 import { OpenCalls } from './open-calls.ts';
 import { sendError } from './replies.ts';
 import { parseNamespace, parseTarget, type Target } from './route.ts';
+import type { EndpointTls } from './tls.ts';
 
 export interface RegistryComponents {
   readonly content: Content;
@@ -36,6 +38,8 @@ export interface RegistryInit {
   readonly maxHeaderBytes?: number;
   /** A client that sends no credentials is asked for some at once. @default false, as Docker hands out what is meant for others */
   readonly challenge?: boolean;
+  /** The endpoint speaks TLS. Closed with it. */
+  readonly tls?: EndpointTls | undefined;
   /** How long drain() waits after the last served request for the next one of the same pull. @default 500 */
   readonly drainPauseMs?: number;
   /** @default performance.now */
@@ -62,12 +66,14 @@ const KEEP_ALIVE_MS = 72_000;
 
 export function createRegistry(components: RegistryComponents, init: RegistryInit = {}): Registry {
   const { content, resolveImage, log, metrics } = components;
-  const { maxHeaderBytes = 96 * KIB, drainPauseMs = 500, challenge = false, nowMs = () => performance.now() } = init;
+  const { maxHeaderBytes = 96 * KIB, drainPauseMs = 500, challenge = false, tls, nowMs = () => performance.now() } = init;
   const calls = new OpenCalls(nowMs);
   let draining = false;
 
+  const transport = { maxHeaderSize: maxHeaderBytes, keepAlive: true };
   const app = fastify({
-    http: { maxHeaderSize: maxHeaderBytes, keepAlive: true },
+    // Fastify's type of a server goes by this; all that is done to it here both kinds can do.
+    ...((tls === undefined ? { http: transport } : { https: { ...transport, ...tls.pair } }) as { http: typeof transport }),
     keepAliveTimeout: KEEP_ALIVE_MS,
     // A blob may take hours on a slow link: neither side of a request is timed here; headers are (Node's 60 s).
     requestTimeout: 0,
@@ -78,6 +84,11 @@ export function createRegistry(components: RegistryComponents, init: RegistryIni
     rewriteUrl: () => '/',
     clientErrorHandler: (error, socket) => refuseConnection(error, socket, calls.busy(socket), log, metrics),
   });
+  if (tls !== undefined) {
+    // TypeScript has been told of the other kind above.
+    tls.guard(app.server as unknown as SecureServer);
+    app.addHook('preClose', async () => tls.close());
+  }
   app.decorateRequest('call');
   const callOf = (request: FastifyRequest): Call => request.getDecorator<Call>('call');
 
@@ -90,7 +101,7 @@ export function createRegistry(components: RegistryComponents, init: RegistryIni
       calls.end(socket, call.target !== undefined && reply.raw.statusCode < 400);
       call.finish(log, metrics);
     });
-    void reply.header('docker-distribution-api-version', 'registry/2.0');
+    void reply.headers({ 'docker-distribution-api-version': 'registry/2.0', 'x-request-id': call.id });
     if (draining) void reply.header('connection', 'close');
     if (call.method !== 'GET' && call.method !== 'HEAD') {
       // The body of a push is not read: the connection ends with the reply.

@@ -70,9 +70,9 @@ export class MemoryContent implements Content {
     if (digest !== digestOf(BLOB)) throw new AgentError('BLOB_UNKNOWN', 'no such blob', { detail: { digest } });
     return {
       key: { digest, size: BLOB.length },
-      open: (range, signal) => {
-        this.opened.push(range);
-        return this.open(range, signal);
+      open: (asked, signal, onBytes) => {
+        this.opened.push(asked);
+        return this.open(asked, signal, onBytes);
       },
     };
   }
