@@ -1,4 +1,4 @@
-// Which chunks of one file need not be compared with their digests again (docs/decisions/0006).
+// Which chunks of one file need not be compared with their digests again (docs/decisions/0007).
 //
 // A chunk counts as verified while the file is the very one that was compared (inode, size, times of change), for VERIFIED_MS. The kernel
 // moves the time of change whenever bytes are written, and nobody can set it back; what it cannot see is a disk that rots, hence the bound.
