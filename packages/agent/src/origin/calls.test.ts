@@ -189,10 +189,48 @@ describe('several URLs', () => {
     expect(lab.counts.requests).toHaveLength(9);
   });
 
-  test('what one answers is final: a 404 is not asked elsewhere', async () => {
-    const [first, second] = [await serve((_request, response) => reply(response, 404)), await serve((_request, response) => replyBlob(response, BLOB))];
-    await expect(read(origin([first.url, second.url]))).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
-    expect(second.lines).toEqual([]);
+  type Answer = Parameters<typeof ScriptedServer.start>[0];
+  const says = (status: number, code?: string): Answer => (_request, response) => reply(response, status, code === undefined ? '' : JSON.stringify({ errors: [{ code }] }));
+  const asks: Answer = (_request, response) => reply(response, 401, '', { 'www-authenticate': 'Basic realm="x"' });
+  const gives: Answer = (_request, response) => replyBlob(response, BLOB);
+
+  test.each<[string, Answer]>([
+    ['does not have it', says(404)],
+    ['refuses', says(403)],
+    ['wants a password', asks],
+    ['names a foreign token server', (_request, response) => reply(response, 401, '', { 'www-authenticate': 'Bearer realm="http://evil.example/"' })],
+    ['redirects to nowhere', (_request, response) => reply(response, 302, '', { location: 'ftp://x' })],
+  ])('the next is asked when one %s, each time', async (_name, answer) => {
+    const [mirror, registry] = [await serve(answer), await serve(gives)];
+    const lab = origin([mirror.url, registry.url]);
+    expect([await read(lab), await read(lab)]).toEqual([BLOB.toString(), BLOB.toString()]);
+    expect([mirror.lines.length, registry.lines.length]).toEqual([2, 2]);
+    expect(lab.counts).toMatchObject({ fallbacks: ['origin-next-url', 'origin-next-url'], faults: [] });
+  });
+
+  test.each<[string, Answer, Answer, string]>([
+    ['both do not have it', says(404, 'FIRST'), says(404, 'SECOND'), 'BLOB_UNKNOWN'],
+    ['the last does not have it, the first refuses', says(403, 'FIRST'), says(404, 'SECOND'), 'BLOB_UNKNOWN'],
+    ['the last refuses', says(404, 'FIRST'), says(403, 'SECOND'), 'ORIGIN_DENIED'],
+    ['the last wants a password', says(404), asks, 'ORIGIN_UNAUTHORIZED'],
+    ['the last does not answer', says(404), says(500), 'ORIGIN_STATUS'],
+    ['the first does not answer', says(500), says(404, 'SECOND'), 'BLOB_UNKNOWN'],
+  ])('where none has it the last one in the settings is believed: %s', async (_name, first, second, code) => {
+    const [mirror, registry] = [await serve(first), await serve(second)];
+    const lab = origin([mirror.url, registry.url]);
+    // The second time what failed is asked last.
+    for (let time = 0; time < 2; time++) await expect(read(lab)).rejects.toMatchObject({ code, detail: expect.not.objectContaining({ originCode: 'FIRST' }) });
+    expect([mirror.lines.length, registry.lines.length]).toEqual([2, 2]);
+  });
+
+  test('giving up at the second leaves nothing of the first open', async () => {
+    const [mirror, registry] = [await serve(says(404)), await serve(() => undefined)];
+    const lab = origin([mirror.url, registry.url]);
+    const reading = expect(read(lab)).rejects.toThrow('enough');
+    while (registry.asked.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    lab.abort(new Error('enough'));
+    await reading;
+    await registry.idle();
   });
 
   test('all dead: the last failure', async () => {

@@ -64,6 +64,9 @@ const NEXT_URL_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'ORIGIN_UNREACHABLE', 'ORIGIN_TIMEOUT', 'ORIGIN_TLS', 'ORIGIN_THROTTLED', 'ORIGIN_AUTH_FAILED', 'ORIGIN_STATUS', 'ORIGIN_FORBIDDEN',
   'ORIGIN_PROXY', 'ORIGIN_CLIENT_CERT',
 ]);
+/** What one URL refuses or does not have another may give. */
+const ELSEWHERE_STATUS: ReadonlySet<number> = new Set([403, 404]);
+const ELSEWHERE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['ORIGIN_UNAUTHORIZED', 'ORIGIN_REALM_REFUSED', 'ORIGIN_REDIRECT', 'ORIGIN_CREDENTIALS']);
 /** Signed URLs live longer; a minute saves the round trip for the runs of one pull. */
 const REDIRECT_MS = 60_000;
 const MAX_REMEMBERED_REDIRECTS = 1024;
@@ -87,26 +90,48 @@ export class Calls {
   }
 
   /**
-   * Asks the origin's URLs in turn. Answers of any status but 401, 429 and most 5xx are the caller's to judge.
+   * Asks the origin's URLs in turn, as long as one does not answer or does not have it. Where none has it the word of the last one in the
+   * settings counts: the others stand before it. Answers of any status but 401, 429 and most 5xx are the caller's to judge.
    * @throws AgentError, or the signal's reason
    */
   async ask(link: OriginLink, question: Question, signal: AbortSignal): Promise<Answered> {
-    let failure: AgentError | undefined;
-    for (const base of link.standing.order()) {
-      try {
-        if (failure !== undefined) this.#metrics.fallback('origin-next-url');
-        const answer = await this.#askUrl(link, base, question, signal);
-        link.standing.urlAnswered(base);
-        return answer;
-      } catch (error) {
-        if (signal.aborted) throw signal.reason;
-        if (!(error instanceof AgentError) || !NEXT_URL_CODES.has(error.code)) throw error;
+    const lastUrl = link.entry.urls.at(-1);
+    let word: { readonly of: URL; readonly said: Answered | AgentError } | undefined;
+    try {
+      for (const base of link.standing.order()) {
+        if (word !== undefined) this.#metrics.fallback('origin-next-url');
+        const said = await this.#saidBy(link, base, question, signal);
+        if (!(said instanceof AgentError) && !ELSEWHERE_STATUS.has(said.status)) return said;
+        const counts: boolean = word?.of !== lastUrl;
+        drop(counts ? word?.said : said);
+        if (counts) word = { of: base, said };
+      }
+      const said = word?.said;
+      word = undefined;
+      if (said instanceof AgentError || said === undefined) throw said ?? new AgentError('INTERNAL', `origin ${link.entry.name} has no URL`);
+      return said;
+    } finally {
+      drop(word?.said);
+    }
+  }
+
+  /** What one URL says; a failure that another URL may not have is returned. */
+  async #saidBy(link: OriginLink, base: URL, question: Question, signal: AbortSignal): Promise<Answered | AgentError> {
+    try {
+      const answer = await this.#askUrl(link, base, question, signal);
+      link.standing.urlAnswered(base);
+      return answer;
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      if (!(error instanceof AgentError)) throw error;
+      if (NEXT_URL_CODES.has(error.code)) {
         link.standing.urlFailed(base);
         this.noted(link, error);
-        failure = error;
+        return error;
       }
+      if (!ELSEWHERE_CODES.has(error.code)) throw error;
+      return error;
     }
-    throw failure ?? new AgentError('INTERNAL', `origin ${link.entry.name} has no URL`);
   }
 
   /** Notes a fault for status and metrics, once; what the caller asked wrongly is none. */
@@ -289,6 +314,10 @@ export function encodedError(link: OriginLink, answer: Answer): AgentError {
   return new AgentError('ORIGIN_STATUS', `${link.entry.name} encodes what was asked for as it is`, {
     detail: { origin: link.entry.name, status: answer.status, contentEncoding: headerOf(answer, 'content-encoding') },
   });
+}
+
+function drop(said: Answered | AgentError | undefined): void {
+  if (said !== undefined && !(said instanceof AgentError)) discard(said);
 }
 
 function isSuccess(answer: Answer): boolean {
