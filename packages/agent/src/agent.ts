@@ -298,10 +298,10 @@ async function located(coordinator: TrackerCoordinator, repository: Repository, 
   }
 }
 
-function warnOfRights({ rights, challenge, listen }: AgentConfig, log: Logger): void {
+function warnOfRights({ rights, challenge, listen, tlsCert }: AgentConfig, log: Logger): void {
   if (challenge && rights === 'agent') log.warn({ setting: 'challenge' }, 'has no effect without rights: pass-through');
   const local = listen.host === '::1' || listen.host.startsWith('127.');
-  if (rights === 'pass-through' && !local) log.warn({ listen: formatAddress(listen) }, "callers' credentials cross the network unencrypted");
+  if (rights === 'pass-through' && !local && tlsCert === undefined) log.warn({ listen: formatAddress(listen) }, "callers' credentials cross the network unencrypted");
 }
 
 /** @throws AgentError CONFIG_INVALID */
