@@ -31,6 +31,7 @@ import { startMemoryValve } from './memory-valve.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { createOrigin } from './origin/client.ts';
 import { faultOf } from './origin/probe.ts';
+import { Pulls } from './pull.ts';
 import { createRegistry } from './registry/registry.ts';
 import { EndpointTls } from './registry/tls.ts';
 import { openExecutor } from './rollout-executor.ts';
@@ -219,7 +220,14 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     rights: rights.status(),
     origins: origin.status(),
   });
+  const pulls = new Pulls({
+    images: new OwnImages({ images, downloads, store, rights, low: false }),
+    resolveImage: (path, ns) => origin.resolveImage(path, ns),
+    downloads: () => downloads.status(),
+    now: Date.now,
+  });
   const control = await startControl(config.data, status, {
+    pull: (request, signal) => pulls.pull(request, signal),
     requests: () => asked.requests,
     probe: async (name, signal) => {
       const fault = await faultOf(origin, name, signal);

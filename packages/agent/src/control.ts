@@ -5,9 +5,11 @@ import { chmod, mkdir, unlink } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
+import { Readable } from 'node:stream';
 import fastify, { type FastifyInstance } from 'fastify';
 import type { RightsStatus } from './access/rights.ts';
 import type { DownloadStatus } from './content/download-contract.ts';
+import { HOST_PLATFORM, parsePlatform } from './content/platform.ts';
 import type { Store } from './content/ports.ts';
 import type { LoggedRequest } from './content/request-log.ts';
 import { AgentError, type ErrorCode } from './errors.ts';
@@ -15,6 +17,7 @@ import type { SocketAddress } from './listen.ts';
 import type { ByteTotals } from './metrics.ts';
 import type { OriginStatus } from './origin/standing.ts';
 import type { RolloutStatus } from './rollouts/executor.ts';
+import type { PullEvent, PullRequest } from './pull.ts';
 
 const SOCKET_MODE = 0o660;
 /** sun_path of Linux, less its final zero. */
@@ -40,6 +43,8 @@ export interface AgentStatus {
   readonly downloads: readonly DownloadStatus[];
   /** At work now. */
   readonly rollouts?: readonly RolloutStatus[];
+  /** Ids of the brakes that operators have set on this host; `limits` has them in. */
+  readonly brakes?: readonly string[];
   /** Bytes per second; absent: no limit. */
   readonly limits?: { readonly upload?: number | undefined; readonly download?: number | undefined; readonly origin?: number | undefined };
   /** Share of the file system that is left free. */
@@ -47,14 +52,14 @@ export interface AgentStatus {
   readonly defaultOrigin?: string | undefined;
   /** Who may read what through this agent (docs/rights.md). */
   readonly rights?: RightsStatus;
-  /** Ids of the brakes that operators have set on this host; `limits` has them in. */
-  readonly brakes?: readonly string[];
   /** Those that are configured, or were asked since the start. */
   readonly origins?: readonly OriginStatus[];
 }
 
 /** What may be asked of a running agent besides its status. */
 export interface ControlCommands {
+  /** Ends with `done` or `failed`; a signal that aborts ends the pull. */
+  pull(request: PullRequest, signal: AbortSignal): AsyncIterable<PullEvent>;
   /** The last requests of local clients, the oldest first. */
   requests(): readonly LoggedRequest[];
   /** Asks an origin something, to see whether it answers this agent. */
@@ -115,6 +120,15 @@ function addCommands(app: FastifyInstance, commands: ControlCommands): void {
   app.get('/requests', async () => commands.requests());
   const probe = { schema: { body: { type: 'object', required: ['origin'], properties: { origin: Text } } } };
   app.post<{ Body: { origin: string } }>('/probe', probe, async (request, reply) => commands.probe(request.body.origin, untilClosed(reply.raw)));
+  const pull = { schema: { body: { type: 'object', required: ['image'], properties: { image: Text, platform: Text } } } };
+  // One JSON object a line, as things happen.
+  app.post<{ Body: { image: string; platform?: string } }>('/pull', pull, async (request, reply) => {
+    const { image, platform: wanted } = request.body;
+    const platform = wanted === undefined ? HOST_PLATFORM : parsePlatform(wanted);
+    if (platform === undefined) return reply.code(400).send({ message: `"${wanted}" is no platform` });
+    const events = commands.pull({ image, platform }, untilClosed(reply.raw));
+    return reply.type('application/x-ndjson').send(Readable.from(lines(events)));
+  });
 }
 
 /** Aborts when whoever asked has gone. */
@@ -122,6 +136,10 @@ function untilClosed(response: ServerResponse): AbortSignal {
   const abort = new AbortController();
   response.once('close', () => abort.abort());
   return abort.signal;
+}
+
+async function* lines(events: AsyncIterable<PullEvent>): AsyncGenerator<string> {
+  for await (const event of events) yield `${JSON.stringify(event)}\n`;
 }
 
 async function removeStale(path: string): Promise<void> {

@@ -11,6 +11,7 @@ import { examine, type DoctorOptions } from './doctor/doctor.ts';
 import { EXIT } from './exit-codes.ts';
 import { CommandFailure } from './failure.ts';
 import { interruptible } from './interruptible.ts';
+import { pullImage, type PullOptions } from './pull.ts';
 import { rolloutCommands } from './rollout/commands.ts';
 import { CLIENT_NAMES, type ClientName } from './setup/clients.ts';
 import { thisHost } from './setup/host.ts';
@@ -54,6 +55,14 @@ export function createProgram(terminal: Terminal, ended: (exitCode: number) => v
     .option('--json', 'as JSON')
     .action(async ({ json, watch, ...flags }: Flags & { json?: boolean; watch?: boolean }) => {
       ended(await interruptible((signal) => printStatus({ flags }, { json, watch }, terminal, signal)));
+    });
+
+  dataFlags(program.command('pull').description('have an image on this host, with a bar for each of its blobs'))
+    .argument('<IMAGE>', 'in full, such as docker.io/library/nginx:1.27')
+    .option('--platform <OS/ARCH>', "platform of the image (default: this host's)")
+    .option('--json', 'what happens, one JSON object a line')
+    .action(async (image: string, { platform, json, ...flags }: Flags & PullOptions) => {
+      ended(await interruptible((signal) => pullImage(image, { platform, json }, { flags }, terminal, signal)));
     });
 
   dataFlags(program.command('doctor').description('check all that a pull on this host depends on, and say what to do'))
