@@ -181,6 +181,31 @@ describe('a mistake in the settings ends the start', () => {
   });
 });
 
+test.each([
+  ['neither lengths nor ranges', false],
+  ['no HEAD, no lengths, no ranges', true],
+])('a registry that knows %s', async (_name, noHead) => {
+  const poor = await ScriptedServer.start((_request, response, { method, path: asked }) => {
+    if (method === 'HEAD' && noHead) return void response.writeHead(405).end();
+    const manifest = asked.includes('/manifests/');
+    response.writeHead(200, { 'content-type': manifest ? OCI : 'application/octet-stream', 'transfer-encoding': 'chunked' });
+    const bytes = manifest ? MANIFEST : LAYER;
+    // In pieces, so that no length is known before the end.
+    if (method !== 'HEAD') for (let at = 0; at < bytes.length; at += 30_000) response.write(bytes.subarray(at, at + 30_000));
+    response.end();
+    return undefined;
+  });
+  opened.use(poor);
+  const agent = await running({ origin: { lab: poor.url } });
+  const blobs = (): number => poor.asked.filter(({ method, path: asked, headers }) => method === 'GET' && asked.includes('/blobs/') && headers.range === undefined).length;
+  expect(await get(agent, 'manifests/v1')).toEqual({ status: 200, body: MANIFEST.toString() });
+  expect(await get(agent, `blobs/${sha256(LAYER)}`)).toEqual({ status: 200, body: LAYER.toString() });
+  // The manifest says how long the blob is: it was read for its bytes alone.
+  expect([blobs(), await metrics(agent)]).toEqual([1, expect.not.stringContaining('origin-size-by-reading')]);
+  expect(await get(agent, `blobs/${sha256(LAYER)}`)).toEqual({ status: 200, body: LAYER.toString() });
+  expect(blobs()).toBe(1);
+});
+
 test('with origins: listed no other host is asked', async () => {
   const agent = await running({ origins: 'listed', origin: { lab: registry.url } });
   const { host, port } = agent.addresses.registry;
