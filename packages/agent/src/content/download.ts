@@ -50,6 +50,8 @@ export class Download implements SwarmMember, LeaseMember {
   #told = '';
   #open = true;
   #gaveWay = false;
+  /** Whether the finished blob is on disk, once that is known. */
+  readonly #kept = Promise.withResolvers<boolean>();
   #closing: Promise<void> | undefined;
   #closed = false;
 
@@ -132,12 +134,13 @@ export class Download implements SwarmMember, LeaseMember {
   }
 
   /**
-   * Fetches the whole blob for nobody in particular; resolves when it is verified. @param low behind whatever clients wait for
+   * Fetches the whole blob for nobody in particular; resolves when it is verified and kept. @param low behind whatever clients wait for
    * @throws DISK_FULL where it cannot be kept
    */
   async background(signal: AbortSignal, low = false): Promise<void> {
     if (!this.#chunks.kept) throw this.#noRoom();
     await this.#readers.background(signal, low);
+    if (!(await this.#kept.promise)) throw this.#noRoom();
   }
 
   /** A client waits for a chunk of it, and chunks do come. */
@@ -350,6 +353,7 @@ export class Download implements SwarmMember, LeaseMember {
       this.#with.swarm.seeded(this.key);
     }
     this.#with.events.finished(this, stored);
+    this.#kept.resolve(stored !== undefined);
     if (stored !== undefined && this.#readers.count === 0) void this.#close(true);
   }
 
@@ -475,6 +479,7 @@ export class Download implements SwarmMember, LeaseMember {
     } catch (error) {
       this.#lastError = toAgentError(error);
     } finally {
+      this.#kept.resolve(false);
       this.#with.events.closed(this);
     }
   }

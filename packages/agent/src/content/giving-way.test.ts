@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 import type { DownloadInit } from './download-contract.ts';
 import { Downloads } from './downloads.ts';
 import { hashPool } from './test-download.ts';
-import { CHUNK, collect, Gate, grantingCoordinator, makeBlob, TestClock, TestOrigin, TestStore, TestSwarm, type TestBlob } from './test-ports.ts';
+import { CHUNK, collect, Gate, grantingCoordinator, makeBlob, TestClock, TestOrigin, type TestPartial, TestStore, TestSwarm, type TestBlob } from './test-ports.ts';
 
 const INIT: DownloadInit = { source: { origin: 'docker.io', repository: 'library/nginx', kind: 'blob' }, authority: { kind: 'anonymous' } };
 const clientBlob = makeBlob(6 * CHUNK, 'client');
@@ -144,5 +144,18 @@ test('how much of a blob is here', async () => {
   expect(await host.downloads.held(rolloutBlob.key)).toBe(rolloutBlob.key.size);
   expect(await host.downloads.held({ ...rolloutBlob.key, size: 5 })).toBe(0);
   expect(await host.fetch(true)).toEqual({ peer: 0, origin: 0 });
+  await host.downloads.close();
+});
+
+test('what could not be kept was not fetched', async () => {
+  const host = new Host();
+  const open = host.store.openPartial.bind(host.store);
+  host.store.openPartial = async (key) => {
+    const partial = await open(key);
+    // Room for every chunk, but not for what finishing takes.
+    (partial as TestPartial).roomChunks = partial.have.length;
+    return partial;
+  };
+  await expect(host.fetch(true)).rejects.toMatchObject({ code: 'DISK_FULL' });
   await host.downloads.close();
 });
