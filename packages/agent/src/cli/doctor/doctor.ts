@@ -92,7 +92,7 @@ function readCanary(image: string): Canary {
 
 /** All registries that the agent knows by name, and the one that is asked about. */
 function examined(config: AgentConfig, status: AgentStatus | Finding, wanted: Canary | undefined): Target {
-  const running = 'check' in status ? {} : { endpoint: reachedAt(status.addresses.registry).origin };
+  const running = 'check' in status ? {} : { endpoint: reachedAt(status.addresses.registry, config).origin };
   const target = targetOf(config, running);
   const registries = target.origins.map(({ registry }) => registry);
   if (wanted === undefined || registries.includes(wanted.registry)) return target;

@@ -4,7 +4,7 @@
 import { CommandFailure } from '../failure.ts';
 import type { Host, HostFiles } from './host.ts';
 import { hostsRoute, hostsToml, withoutHost } from './hosts-toml.ts';
-import type { Client, Plan } from './plan.ts';
+import { trustNote, type Client, type Plan } from './plan.ts';
 import { at, endedLine, firstThatMeans, isTable, parseToml, withValue, type TomlTable } from './toml.ts';
 
 const PLUGIN_V2 = 'io.containerd.grpc.v1.cri';
@@ -19,7 +19,7 @@ export const containerd: Client = {
   plan(files, host, target): Plan {
     const base = baseFolder(host);
     const cri = criOf(files, base);
-    const notes = [...cri.notes];
+    const notes = [...cri.notes, ...trustNote(target, `hosts.toml, as "ca" below [host."${target.endpoint.origin}"]`)];
     const planned = new Map<string, string>();
     for (const origin of target.origins) {
       const change = hostsToml(files, cri.certsFolder, origin, target);

@@ -7,7 +7,7 @@ import { applyEdits, modify, parse, type ParseError } from 'jsonc-parser';
 import { CommandFailure } from '../failure.ts';
 import type { Host, HostFiles } from './host.ts';
 import { hostsRoute, hostsToml, withoutHost } from './hosts-toml.ts';
-import type { Client, Plan, Target } from './plan.ts';
+import { hostPort, trustNote, type Client, type Plan, type Target } from './plan.ts';
 
 const DOCKER_HUB = 'docker.io';
 const KEY = 'registry-mirrors';
@@ -22,7 +22,7 @@ export const docker: Client = {
   plan(files, host, target): Plan {
     const base = baseFolder(host);
     const planned = new Map<string, string>();
-    const notes: string[] = [];
+    const notes = trustNote(target, `${base}/certs.d/${hostPort(target)}/ca.crt`);
     const next: string[] = [];
     if (target.origins.some(({ registry }) => registry === DOCKER_HUB)) {
       refuseFlags(files);

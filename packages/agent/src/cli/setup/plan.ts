@@ -59,6 +59,11 @@ export interface Client {
   routes(files: HostFiles, host: Host, target: Target): Route[];
 }
 
+/** Where a client takes the CA of the agent's certificate from, if it needs to be told. */
+export function trustNote(target: Pick<Target, 'endpoint'>, place: string): string[] {
+  return target.endpoint.protocol === 'http:' ? [] : [`The agent's endpoint has a certificate: unless this host trusts its CA, put the CA into ${place}.`];
+}
+
 /** host:port of the endpoint, as clients write it. */
 export function hostPort({ endpoint }: Pick<Target, 'endpoint'>): string {
   return endpoint.port === '' ? `${endpoint.hostname}:${endpoint.protocol === 'https:' ? 443 : 80}` : endpoint.host;

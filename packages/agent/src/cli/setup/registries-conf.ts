@@ -7,7 +7,7 @@
 import { stringify, type TomlTable } from 'smol-toml';
 import { CommandFailure } from '../failure.ts';
 import type { Host, HostFiles } from './host.ts';
-import { hostPort, type Client, type MirroredOrigin, type Plan, type Route, type Target } from './plan.ts';
+import { hostPort, trustNote, type Client, type MirroredOrigin, type Plan, type Route, type Target } from './plan.ts';
 import { isTable, parseToml } from './toml.ts';
 
 const DROP_IN = '50-flotilla.conf';
@@ -39,7 +39,7 @@ export function registriesConf(programs: readonly string[], { systemWide = false
       const before = effective(files, order.slice(0, order.indexOf(path)));
       const after = effective(files, order.slice(order.indexOf(path) + 1));
       const tables: TomlTable[] = [];
-      const notes: string[] = [];
+      const notes = trustNote(target, `/etc/containers/certs.d/${hostPort(target)}/ca.crt`);
       for (const origin of target.origins) {
         const table = entryFor(origin, target, before.get(origin.registry), after.get(origin.registry), notes);
         if (table !== undefined) tables.push(table);

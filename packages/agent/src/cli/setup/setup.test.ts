@@ -347,6 +347,9 @@ describe('files', () => {
     run('podman', { origins: ['quay.io'], endpoint: 'https://127.0.0.1:7000' });
     expect(parse(read(DROP_IN))).toMatchObject({ registry: [{ mirror: [{ location: '127.0.0.1:7000/quay.io' }] }] });
     expect(read(DROP_IN)).not.toContain('insecure');
+    expect(run('podman', { origins: ['quay.io'] }, { tlsCert: '/c.pem', tlsKey: '/k.pem' }).notes).toEqual([expect.stringContaining('/etc/containers/certs.d/127.0.0.1:5050/ca.crt')]);
+    expect(read(DROP_IN)).not.toContain('insecure');
+    expect(run('containerd', { origins: ['quay.io'] }, { tlsCert: '/c.pem', tlsKey: '/k.pem' }).notes).toEqual([expect.stringContaining('as "ca" below [host."https://127.0.0.1:5050"]')]);
     expect(() => run('podman', { endpoint: 'http://x/path' })).toThrow(CommandFailure);
   });
 

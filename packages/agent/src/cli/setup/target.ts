@@ -17,13 +17,13 @@ export interface TargetOptions {
   readonly force?: boolean;
 }
 
-type Settings = Pick<AgentConfig, 'listen' | 'origin' | 'defaultOrigin'>;
+type Settings = Pick<AgentConfig, 'listen' | 'tlsCert' | 'origin' | 'defaultOrigin'>;
 
 /** @throws CommandFailure EXIT.usage */
 export function targetOf(config: Settings, { origins, endpoint, force = false }: TargetOptions): Target {
   const table = new OriginTable(Object.entries(config.origin).map(([name, { urls }]) => ({ name, ...(urls !== undefined && { urls }) })));
   return {
-    endpoint: endpoint === undefined ? reachedAt(config.listen) : readEndpoint(endpoint),
+    endpoint: endpoint === undefined ? reachedAt(config.listen, config) : readEndpoint(endpoint),
     origins: (origins ?? table.names()).map((text) => mirroredOrigin(text.toLowerCase(), table)),
     named: origins !== undefined,
     defaultOrigin: config.defaultOrigin,
@@ -32,9 +32,9 @@ export function targetOf(config: Settings, { origins, endpoint, force = false }:
 }
 
 /** How a client of this host reaches the agent that listens there. */
-export function reachedAt({ host, port }: SocketAddress): URL {
+export function reachedAt({ host, port }: SocketAddress, { tlsCert }: Pick<AgentConfig, 'tlsCert'>): URL {
   const reached = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host.includes(':') ? `[${host}]` : host;
-  return new URL(`http://${reached}:${port}`);
+  return new URL(`${tlsCert === undefined ? 'http' : 'https'}://${reached}:${port}`);
 }
 
 function readEndpoint(text: string): URL {
