@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import { once } from 'node:events';
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import type { IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { connect as tcpConnect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -79,7 +80,7 @@ describe('an endpoint with a certificate', () => {
     cleanups.push(async () => agent.destroy());
     for (let i = 0; i < 2; i++) {
       const request = https.get({ ...served.address, path: BLOB_PATH, agent });
-      const [response] = (await once(request, 'response')) as [import('node:http').IncomingMessage];
+      const [response] = (await once(request, 'response')) as [IncomingMessage];
       const pieces: Buffer[] = [];
       for await (const piece of response) pieces.push(piece as Buffer);
       expect(response.statusCode).toBe(200);
