@@ -1,4 +1,4 @@
-// Every setting of the agent: one schema, four layers. Defaults < YAML file < environment < flags.
+// Every setting of the agent: one schema, in layers. Defaults (config-defaults.ts) < YAML file < environment < flags.
 //
 // A setting has one name, written `p2pListen` in the file, `FLOTILLA_P2P_LISTEN` in the environment, `--p2p-listen` as a flag. Maps
 // (origin, label) are merged entry by entry, everything else is replaced as a whole. Unknown keys of the file are refused with the
@@ -6,8 +6,7 @@
 // This is the only file that reads process.env.
 
 import { readFileSync } from 'node:fs';
-import { homedir, hostname } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { Type, type Static, type TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { parseDocument } from 'yaml';
@@ -28,6 +27,7 @@ import {
   type AdvertisedAddress,
   type Read,
 } from './config-values.ts';
+import { ambient, defaults } from './config-defaults.ts';
 import { hideSecrets, joinOrigins, OriginSchema, readOrigin, SettingRefused, showOrigin } from './config-origins.ts';
 import { AgentError } from './errors.ts';
 import { formatAddress, type SocketAddress } from './listen.ts';
@@ -189,7 +189,7 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
 };
 const NAMES = Object.keys(SETTINGS) as SettingName[];
 
-type Environment = Readonly<Record<string, string | undefined>>;
+export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Where a value comes from: `where` is what to change. */
 export interface Provenance {
@@ -262,59 +262,6 @@ export function loadDataDir(input: ConfigInput): string {
 /** Of this process, for what it starts. */
 export function environment(): Environment {
   return process.env;
-}
-
-function defaults(env: Environment): Partial<Record<SettingName, unknown>> {
-  const dataHome = env['XDG_DATA_HOME'] || join(env['HOME'] || homedir(), '.local', 'share');
-  return {
-    data: process.getuid?.() === 0 ? '/var/lib/flotilla' : join(dataHome, 'flotilla'),
-    listen: '127.0.0.1:5050',
-    p2pListen: '0.0.0.0:5051',
-    adminListen: '127.0.0.1:5053',
-    advertise: [],
-    tracker: [],
-    origin: {},
-    origins: 'any-public',
-    authFiles: authFiles(env),
-    name: hostname(),
-    label: {},
-    storeMinFreeShare: 0.2,
-    cacheBytes: 8 * MIB,
-    rights: 'agent',
-    allow: [],
-    originDown: 'same-repository',
-    challenge: false,
-    tellPrivateNames: false,
-    prefetch: true,
-    stallMs: 60_000,
-    rolloutHookTimeoutMs: 300_000,
-    drainTimeoutMs: 60_000,
-    logLevel: 'info',
-  };
-}
-
-/** Variables that are not ours, but say the same to many programs. */
-const AMBIENT: Readonly<Partial<Record<SettingName, readonly string[]>>> = {
-  httpProxy: ['http_proxy', 'HTTP_PROXY'],
-  httpsProxy: ['https_proxy', 'HTTPS_PROXY'],
-  noProxy: ['no_proxy', 'NO_PROXY'],
-  authFiles: ['REGISTRY_AUTH_FILE'],
-};
-
-function ambient(name: SettingName, env: Environment): { readonly variable: string; readonly value: string } | undefined {
-  const found = AMBIENT[name]?.find((each) => env[each] !== undefined && env[each] !== '');
-  return found === undefined ? undefined : { variable: found, value: env[found]! };
-}
-
-/** Where podman and docker leave credentials (containers-auth.json(5), docker's config.json). */
-function authFiles(env: Environment): string[] {
-  const home = env['HOME'] || homedir();
-  const runtime = env['XDG_RUNTIME_DIR'] || `/run/containers/${process.getuid?.() ?? 0}`;
-  return [
-    join(runtime, 'containers', 'auth.json'),
-    join(env['XDG_CONFIG_HOME'] || join(home, '.config'), 'containers', 'auth.json'),
-    join(env['DOCKER_CONFIG'] || join(home, '.docker'), 'config.json'),
-  ];
 }
 
 /** What programs that the agent starts see of the environment: all but its own settings. */
