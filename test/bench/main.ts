@@ -1,20 +1,22 @@
-// `npm run bench -- [serving] [memory] [--size MiB] [--json]`: measures agents; without a name, all of it.
+// `npm run bench -- [serving] [memory] [view] [--size MiB] [--hosts N] [--json]`: measures agents, and the tracker's view; without a name, all of it.
 // Progress on stderr, the result on stdout; exit code 1 where a stated limit is broken.
 
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchMemory, type MemoryResult } from './memory.ts';
+import { benchView, MAX_CORE_SHARE, type ViewResult } from './view.ts';
 import { benchServing, MAX_FIRST_BYTE_MS, MAX_MANIFEST_ADDED_MS, MIN_SHARE_OF_NGINX, type ServingResult } from './serving.ts';
 
-const USAGE = 'usage: npm run bench -- [serving] [memory] [--size MiB] [--json]';
-const NAMES = ['serving', 'memory'];
+const USAGE = 'usage: npm run bench -- [serving] [memory] [view] [--size MiB] [--hosts N] [--json]';
+const NAMES = ['serving', 'memory', 'view'];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { size: { type: 'string', default: '2048' }, json: { type: 'boolean', default: false } },
+  options: { size: { type: 'string', default: '2048' }, hosts: { type: 'string', default: '2000' }, json: { type: 'boolean', default: false } },
 });
 const sizeMiB = Number(values.size);
-if (positionals.some((name) => !NAMES.includes(name)) || !Number.isInteger(sizeMiB) || sizeMiB < 1) {
+const hosts = Number(values.hosts);
+if (positionals.some((name) => !NAMES.includes(name)) || !Number.isInteger(sizeMiB) || sizeMiB < 1 || !Number.isInteger(hosts) || hosts < 1) {
   console.error(USAGE);
   process.exit(2);
 }
@@ -22,13 +24,15 @@ const wanted = positionals.length === 0 ? NAMES : positionals;
 const progress = (text: string): void => console.error(`bench: ${text}`);
 const serving = wanted.includes('serving') ? await benchServing(progress) : undefined;
 const memory = wanted.includes('memory') ? await benchMemory(sizeMiB, progress) : undefined;
+const view = wanted.includes('view') ? await benchView(hosts, progress) : undefined;
 if (values.json) {
-  console.log(JSON.stringify({ cores: cpus().length, serving, memory }));
+  console.log(JSON.stringify({ cores: cpus().length, serving, memory, view }));
 } else {
   if (serving !== undefined) printServing(serving);
   if (memory !== undefined) printMemory(memory);
+  if (view !== undefined) printView(view);
 }
-process.exitCode = [serving, memory].every((result) => result?.ok !== false) ? 0 : 1;
+process.exitCode = [serving, memory, view].every((result) => result?.ok !== false) ? 0 : 1;
 
 function printServing({ throughput, firstByteMs, manifests }: ServingResult): void {
   console.log(`a blob in the store, ${cpus().length} cores, medians (limit ${MIN_SHARE_OF_NGINX} of nginx with the same file):`);
@@ -47,6 +51,12 @@ function printMemory(memory: MemoryResult): void {
     console.log(`  ${agent.padEnd(7)} ${what.padEnd(34)} ${String(highestMiB).padStart(4)} MiB  ${seconds.toFixed(1).padStart(6)} s  ${cpuSecondsPerGiB.toFixed(1).padStart(5)} CPU-s/GiB`);
   }
   console.log(`  copies out of the origin: ${memory.copiesOutOfTheOrigin.toFixed(3)}`);
+}
+
+function printView({ hosts: count, seconds, listeners, cpuMs, longestLookMs, coreShare, deltaBytes, snapshotBytes }: ViewResult): void {
+  console.log(`the operators' view of ${count} hosts that pull, ${listeners} pages open, over ${seconds} s (limit ${MAX_CORE_SHARE * 100} % of a core):`);
+  console.log(`  ${(coreShare * 100).toFixed(1)} % of a core: longer stats ${ms(cpuMs.read)}, taking them ${ms(cpuMs.intake)}, looking and telling ${ms(cpuMs.look)} each second, at most ${ms(longestLookMs)}`);
+  console.log(`  to each page: ${(snapshotBytes / 1000).toFixed(0)} kB at first, ${(deltaBytes / 1000).toFixed(0)} kB each second`);
 }
 
 function mbps(rate: number): string {

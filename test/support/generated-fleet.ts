@@ -1,0 +1,177 @@
+// A fleet of any size that pulls an image, made up: for the cost of the operators' view, and for pages that must stay readable at 2,000 hosts.
+//
+// Hosts speak to the tracker's Fleet as their sessions would, a second at a time: stats with vitals, chunks that arrived, manifests, finished blobs.
+// Some are slow, each for a reason of its own. The same seed makes the same fleet. Non-goals: sockets, leases, what peers really send each other.
+
+import { createHash } from 'node:crypto';
+import type { FinishedBlob, Vitals } from '@flotilla/shared/agent-report';
+import { chunkCount, chunkSize, type BlobKey } from '@flotilla/shared/chunk-map';
+import { parseDigest } from '@flotilla/shared/digest';
+import type { AgentMessage } from '@flotilla/shared/tracker-api';
+import type { Fleet } from '@flotilla/tracker/fleet';
+import type { Session } from '@flotilla/tracker/sessions';
+import { TestIdentity } from '@flotilla/tracker/test-agent';
+import { seededRandom } from '@flotilla/tracker/test-swarms';
+import { ensureJoinToken } from '@flotilla/tracker/tokens';
+
+const MIB = 1024 * 1024;
+
+export interface GeneratedInit {
+  readonly dataDir: string;
+  readonly hosts?: number;
+  readonly zones?: number;
+  /** Sizes of the image's layers, in MiB. */
+  readonly layersMiB?: readonly number[];
+  readonly image?: string;
+  readonly seed?: number;
+  /** Share of hosts with something wrong. @default 0.02 */
+  readonly slowShare?: number;
+  /** Bytes per second of a healthy host, about. @default 20 MiB */
+  readonly rate?: number;
+}
+
+const TROUBLES = ['link', 'disk', 'cpu', 'no-peers', 'throttled'] as const;
+type Trouble = (typeof TROUBLES)[number];
+
+interface Layer {
+  readonly blob: BlobKey;
+  readonly chunks: number;
+  readonly chunkBytes: number;
+}
+
+interface Host {
+  readonly session: Session;
+  readonly rate: number;
+  readonly trouble: Trouble | undefined;
+  /** Chunks of each layer that are here, from the first on. */
+  readonly held: number[];
+  carry: number;
+  bytes: { peer: number; origin: number; store: number; uploaded: number; duplicate: number };
+  done: number;
+  startedAtMs: number;
+}
+
+export class GeneratedFleet {
+  readonly digest = digestOf('manifest');
+  readonly layers: readonly Layer[];
+  readonly #fleet: Fleet;
+  readonly #init: Required<GeneratedInit>;
+  readonly #random: () => number;
+  readonly #hosts: Host[] = [];
+
+  constructor(fleet: Fleet, init: GeneratedInit) {
+    this.#fleet = fleet;
+    this.#init = { hosts: 2_000, zones: 8, layersMiB: [400, 220, 90, 40, 20, 10, 5, 2, 1], image: 'library/service', seed: 1, slowShare: 0.02, rate: 20 * MIB, ...init };
+    this.#random = seededRandom(this.#init.seed);
+    this.layers = this.#init.layersMiB.map((mib, index) => {
+      const blob = { digest: digestOf(`layer ${index}`), size: mib * MIB };
+      return { blob, chunks: chunkCount(blob.size), chunkBytes: chunkSize(blob.size) };
+    });
+  }
+
+  /** Hosts that hold all of it. */
+  get done(): number {
+    return this.#hosts.filter(({ done }) => done === this.layers.length).length;
+  }
+
+  /** Enrols every host and opens its session. */
+  async connect(): Promise<void> {
+    const token = await ensureJoinToken(this.#init.dataDir, undefined);
+    for (let n = 0; n < this.#init.hosts; n++) {
+      const nowMs = this.#fleet.now();
+      const identity = new TestIdentity();
+      await this.#fleet.members.enroll(identity.enrolment(token, nowMs), token, nowMs);
+      const zone = `zone-${String.fromCharCode(97 + (n % this.#init.zones))}`;
+      const request = { ...identity.session(nowMs), name: `node-${String(n).padStart(4, '0')}`, zone, labels: { role: n % 5 === 0 ? 'gpu' : 'web' }, agentVersion: n % 10 === 0 ? '0.1.0' : '0.2.0' };
+      this.#fleet.authenticate(request);
+      const session = this.#fleet.openSession(request, { queuedBytes: 0, write: () => undefined, end: () => undefined });
+      const trouble = this.#random() < this.#init.slowShare ? TROUBLES[Math.floor(this.#random() * TROUBLES.length)] : undefined;
+      const rate = this.#init.rate * (0.7 + 0.6 * this.#random()) * (trouble === undefined ? 1 : trouble === 'no-peers' ? 0 : 0.08);
+      this.#hosts.push({ session, rate, trouble, held: this.layers.map(() => 0), carry: 0, bytes: { peer: 0, origin: 0, store: 0, uploaded: 0, duplicate: 0 }, done: 0, startedAtMs: nowMs });
+    }
+  }
+
+  /** Every host begins to pull. */
+  begin(): void {
+    for (const host of this.#hosts) {
+      const nowMs = this.#fleet.now();
+      host.startedAtMs = nowMs;
+      host.held.fill(0);
+      host.done = 0;
+      const [origin, repository] = ['docker.io', this.#init.image];
+      const blobs = this.layers.map(({ blob }) => ({ digest: blob.digest, size: blob.size, kind: 'blob' as const }));
+      const manifests = [{ digest: this.digest, size: 2_000, mediaType: 'application/vnd.oci.image.manifest.v1+json', origin, repository, tag: 'v2', blobs }];
+      const wants = this.layers.map(({ blob }): AgentMessage => ({ type: 'want', blob, source: { origin, repository, kind: 'blob' }, canRead: true, have: [], reading: [] }));
+      this.#fleet.take(host.session, [...wants, { ...this.#stats(host, 0, nowMs), manifests }]);
+    }
+  }
+
+  /** What each host says in a second of its pull. To be handed to `take`. */
+  *second(): Generator<{ readonly session: Session; readonly messages: AgentMessage[] }> {
+    const nowMs = this.#fleet.now();
+    for (const host of this.#hosts) {
+      if (host.done === this.layers.length) continue;
+      yield { session: host.session, messages: this.#pull(host, nowMs) };
+    }
+  }
+
+  take(session: Session, messages: AgentMessage[]): void {
+    session.heardAtMs = this.#fleet.now();
+    this.#fleet.take(session, messages);
+  }
+
+  #pull(host: Host, nowMs: number): AgentMessage[] {
+    const messages: AgentMessage[] = [];
+    const finished: FinishedBlob[] = [];
+    let budget = host.rate * (0.9 + 0.2 * this.#random()) + host.carry;
+    let arrived = 0;
+    for (const [at, { blob, chunks, chunkBytes }] of this.layers.entries()) {
+      const first = host.held[at]!;
+      const count = Math.min(chunks - first, Math.floor(budget / chunkBytes));
+      if (count <= 0) continue;
+      budget -= count * chunkBytes;
+      arrived += count * chunkBytes;
+      host.held[at] = first + count;
+      messages.push({ type: 'have', blob, ranges: [[first, count]] });
+      if (first + count < chunks) break;
+      host.done++;
+      messages.push({ type: 'leave', blob, kept: true });
+      finished.push(this.#finished(host, blob, nowMs));
+    }
+    host.carry = budget;
+    host.bytes = { ...host.bytes, peer: host.bytes.peer + arrived, uploaded: host.bytes.uploaded + Math.floor(arrived * (0.8 + 0.4 * this.#random())) };
+    messages.push({ ...this.#stats(host, arrived, nowMs), ...(finished.length > 0 && { finished }) });
+    return messages;
+  }
+
+  #stats(host: Host, arrived: number, nowMs: number): Extract<AgentMessage, { type: 'stats' }> {
+    const { trouble, rate } = host;
+    const missing = this.layers.reduce((sum, { blob, chunkBytes }, at) => sum + Math.max(0, blob.size - host.held[at]! * chunkBytes), 0);
+    const vitals: Vitals = {
+      atMs: nowMs,
+      peerRate: Math.round(trouble === undefined ? (arrived + rate) / 2 : rate),
+      originRate: 0,
+      uploadRate: Math.round(rate * (0.8 + 0.4 * this.#random())),
+      loop: trouble === 'cpu' ? 0.97 : 0.3 + 0.2 * this.#random(),
+      cpu: 0.6,
+      diskWriteMs: trouble === 'disk' ? 260 : 4,
+      diskBusy: trouble === 'disk' ? 0.96 : 0.3,
+      peers: trouble === 'no-peers' ? 0 : 14,
+      sources: trouble === 'no-peers' ? 0 : 9,
+      missingBytes: missing,
+      freeBytes: 200 * 1024 * MIB,
+      memoryBytes: 180 * MIB,
+    };
+    const active = this.layers.length - host.done;
+    return { type: 'stats', bytes: host.bytes, pulls: { active, done: host.done, failed: 0 }, store: { bytes: host.bytes.peer, limit: 100 * 1024 * MIB, blobs: host.done }, vitals, limits: trouble === 'throttled' ? { download: Math.ceil(rate) } : {} };
+  }
+
+  #finished({ startedAtMs }: Host, { digest, size }: BlobKey, nowMs: number): FinishedBlob {
+    const sources = Array.from({ length: 16 }, (): [string, number] => [this.#hosts[Math.floor(this.#random() * this.#hosts.length)]!.session.peerId, Math.floor(size / 16)]);
+    return { digest, size, origin: 'docker.io', repository: this.#init.image, manifest: this.digest, startedAtMs, endedAtMs: nowMs, originBytes: 0, resumedBytes: 0, duplicateBytes: 0, peerBytes: size, sources };
+  }
+}
+
+function digestOf(text: string): BlobKey['digest'] {
+  return parseDigest(`sha256:${createHash('sha256').update(`generated ${text}`).digest('hex')}`);
+}
