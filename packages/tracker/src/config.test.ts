@@ -100,3 +100,11 @@ test('every setting has a variable and a name of its own', () => {
   expect(nearest('metrics-per-hots', names)).toBe('metricsPerHost');
   expect(nearest('colour', names)).toBeUndefined();
 });
+
+test.each([['200MB/s', 200_000_000], ['1Gbit/s', 125_000_000], ['10MiB', 10_485_760], ['4096', 4096]])('an origin limit of %s', (text, expected) => {
+  expect(load({ originLimit: text }).config.originLimit).toBe(expected);
+});
+
+test.each(['fast', '1', '-5MB/s', '5 furlongs'])('an origin limit of %s is refused', (text) => {
+  expect(() => load({ originLimit: text })).toThrow('200MB/s');
+});

@@ -30,6 +30,8 @@ export interface TrackerConfig {
   /** Folder of the level database. */
   readonly state: string;
   readonly metricsPerHost: boolean;
+  /** Bytes per second that blobs may leave their origins at, the whole fleet together. */
+  readonly originLimit?: number;
   readonly heartbeatMs: number;
   readonly logLevel: LogLevel;
 }
@@ -55,6 +57,7 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   insecureHttp: { read: readBoolean, allowed: 'true or false', flag: '', help: 'speak plain HTTP: only on loopback, or behind something that encrypts' },
   state: { read: readState, allowed: 'level:DIR', flag: 'level:DIR', help: 'what must survive a restart (default: level:DATA/state)' },
   metricsPerHost: { read: readBoolean, allowed: 'true or false', flag: '', help: "each agent's totals as metrics of their own" },
+  originLimit: { read: readRate, allowed: 'a rate of at least 1KiB/s, such as 200MB/s or 1Gbit/s', flag: 'RATE', help: 'most that blobs leave their origins at, the whole fleet together' },
   heartbeatMs: { read: readHeartbeat, allowed: 'milliseconds from 100 to 600000', help: 'an agent silent for three of these is gone' },
   logLevel: { read: (raw) => LOG_LEVELS.find((level) => level === raw), allowed: LOG_LEVELS.join(', '), help: 'least level of the lines on stderr' },
 };
@@ -209,6 +212,15 @@ function readBoolean(raw: unknown): boolean | undefined {
 function readHeartbeat(raw: unknown): number | undefined {
   const value = typeof raw === 'string' && raw.trim() !== '' ? Number(raw) : raw;
   return typeof value === 'number' && Number.isInteger(value) && value >= 100 && value <= 600_000 ? value : undefined;
+}
+
+const RATE_UNITS: Readonly<Record<string, number>> = { b: 1, kb: 1e3, mb: 1e6, gb: 1e9, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30, kbit: 1e3 / 8, mbit: 1e6 / 8, gbit: 1e9 / 8 };
+
+/** `200MB/s`, `1Gbit/s`, also without `/s`: bytes per second. */
+function readRate(raw: unknown): number | undefined {
+  const [, amount, unit = ''] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]+)?(?:\/s)?\s*$/i.exec(typeof raw === 'number' ? String(raw) : typeof raw === 'string' ? raw : '') ?? [];
+  const rate = Math.floor(Number(amount) * (unit === '' ? 1 : (RATE_UNITS[unit.toLowerCase()] ?? Number.NaN)));
+  return Number.isSafeInteger(rate) && rate >= 1024 ? rate : undefined;
 }
 
 /** @throws STATE_UNSUPPORTED */

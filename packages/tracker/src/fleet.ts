@@ -3,9 +3,11 @@
 //
 // Invariant: an agent is in the swarms exactly while it has a session. Non-goals: HTTP (agent-api.ts), decisions (swarms.ts).
 
+import type { BlobKey } from '@flotilla/shared/chunk-map';
 import type { AgentMessage, EnrollRequest, EnrollResponse, LocateRequest, LocateResponse, SessionRequest, TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { BlameRecord } from './blame.ts';
 import { toTrackerError, TrackerError } from './errors.ts';
+import { OriginLimit } from './origin-limit.ts';
 import { Locations, type Location } from './locations.ts';
 import type { Logger } from './log.ts';
 import { Members, type Member } from './members.ts';
@@ -32,6 +34,8 @@ export interface FleetInit {
   readonly dataDir: string;
   readonly heartbeatMs: number;
   readonly maxQueuedBytes?: number;
+  /** Bytes per second that blobs may leave their origins at, the whole fleet together. @default no limit */
+  readonly originLimit?: number | undefined;
   /** Unix ms. @default Date.now */
   readonly now?: () => number;
   /** @default Math.random */
@@ -65,6 +69,8 @@ export class Fleet {
   readonly locations: Locations;
   readonly hosts: KnownHosts;
   readonly rollouts: Rollouts;
+  /** On what leaves the origins, the whole fleet together. */
+  readonly originLimit: OriginLimit;
   readonly epoch: number;
   readonly startedAtMs: number;
   readonly now: () => number;
@@ -92,8 +98,10 @@ export class Fleet {
     this.#seen = parts.state.table('seen');
     this.#blame = parts.state.table('blame');
     this.sessions = new Sessions(init, (session, reason) => this.#ended(session, reason));
+    this.originLimit = new OriginLimit(init.originLimit);
+    const limitsOf = ({ digest }: BlobKey): readonly OriginLimit[] => [this.originLimit, ...this.rollouts.limitsOf(digest)];
     this.swarms = new Swarms(
-      { epoch: parts.epoch, random: init.random ?? Math.random, window: new RestartWindow(parts.known, this.startedAtMs), blame: parts.blame },
+      { epoch: parts.epoch, random: init.random ?? Math.random, window: new RestartWindow(parts.known, this.startedAtMs), blame: parts.blame, limitsOf },
       {
         send: (peer, event) => this.sessions.send(peer, event),
         blameChanged: (record) => this.#keep(this.#blame.put(record.peer, record, true)),

@@ -83,6 +83,12 @@ export interface BookOutput {
   throttledUntilMs(origin: string | undefined): number;
   newLeaseId(): string;
   granted(mode: Grant['mode'], bytes: number): void;
+  /** Of what was granted, so much will not be read. */
+  returned(bytes: number): void;
+  /** Whether the limits on what leaves an origin let anything be granted now. */
+  open(nowMs: number): boolean;
+  /** What one run may have at most under these limits. */
+  mostBytes(): number;
 }
 
 /** What a member says when it joins, or says anew. */

@@ -140,7 +140,8 @@ export class LeaseBook {
    */
   hedge(peer: string, index: number, nowMs: number): boolean {
     const reader = this.#readers.get(peer);
-    if (reader === undefined || !this.#mayRead(reader, nowMs)) return false;
+    // That nothing comes may be the limit's doing, and a hedge would undo it.
+    if (reader === undefined || !this.#mayRead(reader, nowMs) || !this.#out.open(nowMs)) return false;
     this.#hedged ??= new Bitfield(this.chunks);
     const hedged = this.#hedged;
     const fits = (at: number): boolean => at < this.chunks && !hedged.has(at) && !this.holdings.has(peer, at) && !reader.leases.some((lease) => covers(lease, at));
@@ -274,13 +275,13 @@ export class LeaseBook {
     if (this.#sharers.size > 1) this.#aloneSinceMs = undefined;
     else if (this.#askers.size > 0) this.#aloneSinceMs ??= nowMs;
     if (this.#askers.size === 0) return;
-    if (!this.#table.anyLeasable()) return;
+    if (!this.#table.anyLeasable() || !this.#out.open(nowMs)) return;
     if (this.#streamOnly) {
       this.#grantStream(nowMs);
       return;
     }
     const passed = new Set<Reader>();
-    while (this.#table.live < this.#limit.runs) {
+    while (this.#table.live < this.#limit.runs && this.#out.open(nowMs)) {
       const reader = this.#next(nowMs, passed);
       if (reader === undefined) return;
       const run = this.#find(reader, nowMs);
@@ -330,8 +331,9 @@ export class LeaseBook {
     if (first >= end) return undefined;
     const solo = this.#aloneSinceMs !== undefined && nowMs - this.#aloneSinceMs >= SOLO_AFTER_MS;
     const most = solo ? soloRunChunks(this.blob, reader.originRate) : runChunks(this.blob, reader.originRate);
+    const affordable = Math.max(1, Math.floor(this.#out.mostBytes() / rangeBytes(this.blob, first, 1)));
     let count = 1;
-    while (count < most && first + count < end && fits(first + count)) count++;
+    while (count < Math.min(most, affordable) && first + count < end && fits(first + count)) count++;
     return [first, count];
   }
 
@@ -403,6 +405,7 @@ export class LeaseBook {
 
   #end(lease: Lease): void {
     const unread = this.#table.end(lease);
+    if (lease.mode !== 'adopted') for (const [first, count] of unread) this.#out.returned(rangeBytes(this.blob, first, count));
     if (lease.mode === 'hedge') for (const range of unread) this.#hedged?.clearRange(range);
     this.#refresh(lease.reader);
     if (lease.mode === 'audit') this.#out.auditEnded(lease.id);

@@ -27,6 +27,7 @@ export function createMetrics(fleet: Fleet, perHost: boolean): TrackerMetrics {
   gauge('flotilla_tracker_swarms', 'Blobs that somebody holds or wants', () => fleet.swarms.size);
   gauge('flotilla_tracker_epoch', 'Rises with each start', () => fleet.epoch);
   gauge('flotilla_tracker_state_healthy', '0 once something could not be written that must survive', () => (fleet.healthy ? 1 : 0));
+  gauge('flotilla_tracker_origin_limit_bytes_per_second', 'What all blobs together may leave their origins at; 0: no limit', () => fleet.originLimit.bytesPerSecond ?? 0);
   gauge('flotilla_fleet_pulls_active', 'Pulls at work on all connected agents', () => fleetTotals(fleet).pulls.active);
   counter('flotilla_tracker_granted_bytes_total', 'Bytes that may be read at origins by lease', () => totals.grantedBytes);
   counter('flotilla_tracker_done_bytes_total', 'Bytes read at origins, as reported', () => totals.doneBytes);
@@ -35,6 +36,16 @@ export function createMetrics(fleet: Fleet, perHost: boolean): TrackerMetrics {
   counter('flotilla_tracker_maps_signed_total', 'Chunk maps signed by seeds', () => totals.mapsSigned);
   counter('flotilla_tracker_maps_refused_total', 'Signatures of seeds that do not fit the digests known', () => totals.mapsRefused);
   counter('flotilla_tracker_messages_refused_total', 'Messages that made no sense for their blob', () => totals.messagesRefused);
+  const rollouts = new Gauge({
+    name: 'flotilla_tracker_rollouts',
+    help: 'Rollouts that are kept, by state',
+    labelNames: ['state'],
+    registers: [],
+    collect() {
+      for (const [state, count] of fleet.rollouts.countByState()) this.set({ state }, count);
+    },
+  });
+  registry.registerMetric(rollouts);
   if (perHost) hostMetrics(fleet, registry);
   return { registry, problems: new Counter({ name: 'flotilla_tracker_problems_total', help: 'Refused requests', labelNames: ['code'], registers: [registry] }) };
 }

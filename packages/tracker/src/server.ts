@@ -76,7 +76,7 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
   let view: View;
   let url: string;
   try {
-    fleet = await Fleet.open({ dataDir: config.data, heartbeatMs: config.heartbeatMs, maxQueuedBytes }, state, log);
+    fleet = await Fleet.open({ dataDir: config.data, heartbeatMs: config.heartbeatMs, maxQueuedBytes, originLimit: config.originLimit }, state, log);
     const writeFailed = (error: unknown): void => log.error({ error }, 'state could not be written');
     const operators = await Operators.open({ dataDir: config.data, fleetId: fleet.members.fleet.id, https: tls !== undefined, now: fleet.now, writeFailed }, state);
     view = await View.open(fleet, operators.audit, state, log);

@@ -82,6 +82,9 @@ export class Swarm {
         if (mode === 'hedge') this.counted.hedgedBytes += bytes;
         out.granted(mode, bytes);
       },
+      returned: (bytes) => out.returned(bytes),
+      open: (at) => out.open(at),
+      mostBytes: () => out.mostBytes(),
     });
     this.#vouches = new Vouches(this.book.chunks);
     this.#audit = new Audit(this.#vouches, random, {

@@ -10,6 +10,7 @@ import type { Digest } from '@flotilla/shared/digest';
 import type { AgentMessage, PeerInfo, TrackerEvent } from '@flotilla/shared/tracker-api';
 import { Blame, type BlameRecord } from './blame.ts';
 import { Mesh } from './handout.ts';
+import type { OriginLimit } from './origin-limit.ts';
 import type { RestartWindow } from './restart-window.ts';
 import { Swarm, type SwarmOutput, type SwarmStatus } from './swarm.ts';
 
@@ -21,6 +22,8 @@ const MAX_IDLE_DIGEST_BYTES = 64 * 1024 * 1024;
 const MAX_THROTTLES = 10_000;
 /** An origin whose name is kept back goes by the blob. */
 const UNNAMED = 'of ';
+
+const NO_LIMITS: readonly OriginLimit[] = [];
 
 export interface SwarmsOutput {
   send(peer: string, event: TrackerEvent): void;
@@ -37,6 +40,8 @@ export interface SwarmsInit {
   readonly random: () => number;
   readonly window: RestartWindow;
   readonly blame?: Iterable<BlameRecord>;
+  /** What holds back how fast a blob leaves its origin. @default nothing */
+  readonly limitsOf?: (blob: BlobKey) => readonly OriginLimit[];
 }
 
 /** Since the start. */
@@ -78,6 +83,7 @@ export class Swarms {
   /** Agents that may not upload for a while. */
   readonly #muted = new Set<string>();
   #leases = 0;
+  #turns = 0;
   #numbers = 0;
 
   constructor(init: SwarmsInit, out: SwarmsOutput) {
@@ -151,7 +157,8 @@ export class Swarms {
   settle(nowMs: number): void {
     const leasing = this.#init.window.over(nowMs);
     for (const swarm of this.#dirty) {
-      if (leasing) swarm.grant(nowMs);
+      // Where there is little to give, it goes to the swarms in turn.
+      if (leasing && !this.#limitsOf(swarm.blob).some((limit) => limit.scarce(nowMs))) swarm.grant(nowMs);
       this.#place(swarm);
     }
     this.#dirty.clear();
@@ -165,7 +172,8 @@ export class Swarms {
   tick(nowMs: number): void {
     const leasing = this.#init.window.over(nowMs);
     for (const peer of this.#mesh.settle()) this.#send(peer, { type: 'mesh', peers: this.#infos(this.#mesh.neighbours(peer)) });
-    for (const swarm of this.#active) {
+    for (const swarm of this.#inTurn()) {
+      if (!this.#active.has(swarm)) continue;
       swarm.tick(nowMs, leasing);
       if (swarm.introductions.due) this.#introduce(swarm);
       this.#place(swarm);
@@ -337,13 +345,14 @@ export class Swarms {
         if (agent !== undefined) agent.load += by;
       },
     };
-    const swarm: Swarm = new Swarm({ key, number, blob, epoch, random, view }, this.#outputOf(key, number));
+    const swarm: Swarm = new Swarm({ key, number, blob, epoch, random, view }, this.#outputOf(key, number, blob));
     this.#swarms.set(key, swarm);
     this.#byNumber.set(number, swarm);
     return swarm;
   }
 
-  #outputOf(key: string, number: number): SwarmOutput {
+  #outputOf(key: string, number: number, blob: BlobKey): SwarmOutput {
+    const limits = (): readonly OriginLimit[] => this.#limitsOf(blob);
     const throttleKey = (origin: string | undefined): string => origin ?? UNNAMED + key;
     return {
       send: (peer, event) => this.#send(peer, event),
@@ -354,7 +363,13 @@ export class Swarms {
         if (mode === 'hedge') this.totals.hedgedBytes += bytes;
         else if (mode === 'audit') this.totals.auditedBytes += bytes;
         else this.totals.grantedBytes += bytes;
+        for (const limit of limits()) limit.take(bytes);
       },
+      returned: (bytes) => {
+        for (const limit of limits()) limit.give(bytes);
+      },
+      open: (nowMs) => limits().every((limit) => limit.open(nowMs)),
+      mostBytes: () => Math.min(...limits().map((limit) => limit.mostBytes), Number.POSITIVE_INFINITY),
       trusted: (peer) => this.#blame.trusted(peer),
       counts: (peer) => this.#blame.trusted(peer) && !this.#muted.has(peer),
       proven: (peer, blob, byThird) => this.#blame.proven(peer, blob, byThird),
@@ -396,6 +411,17 @@ export class Swarms {
 
   #send(peer: string, event: TrackerEvent): void {
     if (this.#agents.has(peer)) this.#out.send(peer, event);
+  }
+
+  #limitsOf(blob: BlobKey): readonly OriginLimit[] {
+    return this.#init.limitsOf?.(blob) ?? NO_LIMITS;
+  }
+
+  /** Another one is first each time, so that what a limit leaves is shared out. */
+  #inTurn(): Swarm[] {
+    const active = [...this.#active];
+    const first = this.#turns++ % Math.max(1, active.length);
+    return [...active.slice(first), ...active.slice(0, first)];
   }
 
   #touched(swarm: Swarm): void {

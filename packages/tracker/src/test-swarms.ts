@@ -7,7 +7,7 @@ import type { Digest } from '@flotilla/shared/digest';
 import { packDigests, type AgentMessage, type Grant, type TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { BlameRecord } from './blame.ts';
 import { RestartWindow } from './restart-window.ts';
-import { Swarms } from './swarms.ts';
+import { Swarms, type SwarmsInit } from './swarms.ts';
 
 const KIB = 1024;
 
@@ -47,9 +47,9 @@ export class TestFleet {
   readonly signatures = new Set<string>();
   nowMs = 1_000_000;
 
-  constructor({ seed = 1, known = [], epoch = 3 }: { seed?: number; known?: string[]; epoch?: number } = {}) {
+  constructor({ seed = 1, known = [], epoch = 3, limitsOf }: { seed?: number; known?: string[]; epoch?: number; limitsOf?: SwarmsInit['limitsOf'] } = {}) {
     this.swarms = new Swarms(
-      { epoch, random: seededRandom(seed), window: new RestartWindow(known, this.nowMs) },
+      { epoch, random: seededRandom(seed), window: new RestartWindow(known, this.nowMs), ...(limitsOf && { limitsOf }) },
       {
         send: (peer, event) => {
           this.log.push({ peer, event });

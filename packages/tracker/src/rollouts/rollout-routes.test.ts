@@ -101,6 +101,9 @@ describe('a rollout', () => {
     await other.done(await other.task('pull'), DIGEST);
     const done = await inState(id, 'done');
     expect(done.hosts).toMatchObject({ done: 2, failed: 0 });
+    const metrics = await (await fetch(`${tracker.url}/metrics`)).text();
+    expect(metrics).toContain('flotilla_tracker_rollouts{state="done"} 1\n');
+    expect(metrics).toContain('flotilla_tracker_rollouts{state="running"} 0\n');
     const rows = (await ask('GET', `rollouts/${id}/hosts`)).body;
     expect(checkHosts.Check(rows)).toBe(true);
     expect((rows as unknown as RolloutHosts).rows.map((row) => row[3])).toEqual(['done', 'done']);

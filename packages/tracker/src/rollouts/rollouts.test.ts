@@ -424,3 +424,27 @@ describe('what operators see', () => {
     expect(fleet.rollouts.list(fleet.nowMs).map(({ id, state }) => [id, state])).toEqual(before);
   });
 });
+
+describe('the origin limit', () => {
+  test('holds the blobs of a rollout that is at work, and nothing else', async () => {
+    const { fleet, id } = await resolved(1, { originLimit: 5_000 });
+    const manifest = `sha256:${'e'.repeat(64)}`;
+    const layer = { digest: `sha256:${'1'.repeat(64)}`, size: 600 };
+    const limits = (): (number | undefined)[] => fleet.rollouts.limitsOf(layer.digest).map(({ bytesPerSecond }) => bytesPerSecond);
+    expect(limits()).toEqual([]);
+    await fleet.say('h0', id, { phase: 'pulling', manifest, layers: [layer], held: [0] });
+    expect(limits()).toEqual([5_000]);
+    expect(fleet.rollouts.limitsOf(manifest)).toEqual([]);
+    await fleet.rollouts.command(id, 'pause', 'op', fleet.nowMs);
+    expect(limits()).toEqual([]);
+    await fleet.restart();
+    await fleet.connectAll();
+    await fleet.rollouts.command(id, 'resume', 'op', fleet.nowMs);
+    expect(limits()).toEqual([5_000]);
+    await fleet.pass(0);
+    await fleet.say('h0', id);
+    await fleet.pass(2_000);
+    expect(fleet.record(id).state).toBe('done');
+    expect(limits()).toEqual([]);
+  });
+});

@@ -9,6 +9,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { RolloutCommand, RolloutDetail, RolloutHosts, RolloutHostState, RolloutRequest, RolloutState, RolloutSummary } from '@flotilla/shared/rollout-api';
 import type { AgentMessage, RolloutTask, TrackerEvent } from '@flotilla/shared/tracker-api';
 import { TrackerError } from '../errors.ts';
+import { OriginLimit } from '../origin-limit.ts';
 import { newRollout } from './new-rollout.ts';
 import type { KnownHosts } from './known-hosts.ts';
 import { Progress } from './progress.ts';
@@ -28,6 +29,9 @@ const STEP_EVERY_MS = 1_000;
 const STEP_DONE_EVERY_MS = 10_000;
 /** After a write that failed. */
 const RETRY_WRITE_MS = 1_000;
+
+const NO_LIMITS: readonly OriginLimit[] = [];
+const STATES: readonly RolloutState[] = ['resolving', 'running', 'paused', 'done', 'cancelled', 'expired'];
 
 export type RolloutMessage = Extract<AgentMessage, { type: 'rollout-progress' | 'rollout-result' }>;
 
@@ -60,6 +64,8 @@ export interface RolloutsComponents {
 interface Entry {
   readonly rollout: Rollout;
   readonly progress: Progress;
+  /** On what leaves the origin of its blobs. */
+  readonly limit: OriginLimit | undefined;
   /** The summary of one that is over. */
   summary: RolloutSummary | undefined;
 }
@@ -72,6 +78,8 @@ export class Rollouts {
   readonly #entries = new Map<string, Entry>();
   readonly #awaySinceMs = new Map<string, number>();
   readonly #dirty = new Set<string>();
+  /** Limits of the rollouts at work, by the digests of their blobs; undefined: to be gathered anew. */
+  #limits: ReadonlyMap<string, OriginLimit[]> | undefined;
   readonly #listeners = new Set<(transition: Transition) => void>();
   #hostRecords = 0;
   #steppedAtMs = 0;
@@ -115,6 +123,7 @@ export class Rollouts {
       this.#dirty.add(message.rolloutId);
     } else if (mine && progress.take(peerId, message, nowMs)) {
       rollout.record.manifests = Object.fromEntries(progress.manifests);
+      this.#limits = undefined;
       this.#writes.changed(message.rolloutId);
     }
   }
@@ -162,6 +171,19 @@ export class Rollouts {
   onMoved(listener: (transition: Transition) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Every state, those that none is in as well. */
+  countByState(): Map<RolloutState, number> {
+    const counts = new Map<RolloutState, number>(STATES.map((state) => [state, 0]));
+    for (const { rollout } of this.#entries.values()) counts.set(rollout.record.state, counts.get(rollout.record.state)! + 1);
+    return counts;
+  }
+
+  /** What rollouts at work allow of a blob. */
+  limitsOf(digest: string): readonly OriginLimit[] {
+    this.#limits ??= this.#gatherLimits();
+    return this.#limits.get(digest) ?? NO_LIMITS;
   }
 
   // ---- time
@@ -231,11 +253,13 @@ export class Rollouts {
       changed: (peerId) => {
         this.#writes.changed(peerId === undefined ? id : hostKey(id, peerId));
         this.#entries.get(id)!.summary = undefined;
+        this.#limits = undefined;
       },
       tell: (peerId) => this.#writes.tell(peerId),
       superseded: (peerId) => this.#superseded(record, peerId),
     });
-    this.#entries.set(id, { rollout, progress: new Progress(record.manifests), summary: undefined });
+    this.#entries.set(id, { rollout, progress: new Progress(record.manifests), limit: record.originLimit === undefined ? undefined : new OriginLimit(record.originLimit), summary: undefined });
+    this.#limits = undefined;
     this.#hostRecords += hosts.size;
   }
 
@@ -262,6 +286,7 @@ export class Rollouts {
     }
     this.#writes.changed(id);
     this.#entries.delete(id);
+    this.#limits = undefined;
     this.#hostRecords -= rollout.hosts.size;
   }
 
@@ -275,6 +300,16 @@ export class Rollouts {
       if (same && newer && !other.verifyOnly && rollout.hosts.has(peerId)) return true;
     }
     return false;
+  }
+
+  #gatherLimits(): Map<string, OriginLimit[]> {
+    const limits = new Map<string, OriginLimit[]>();
+    for (const { rollout, progress, limit } of this.#entries.values()) {
+      if (limit === undefined || !isAtWork(rollout)) continue;
+      const digests = new Set([...progress.manifests.values()].flatMap((layers) => layers.map(([digest]) => digest)));
+      for (const digest of digests) limits.set(digest, [...(limits.get(digest) ?? []), limit]);
+    }
+    return limits;
   }
 
   // ---- tasks
@@ -313,6 +348,12 @@ export class Rollouts {
     if (entry.rollout.over) entry.summary = summary;
     return summary;
   }
+}
+
+/** Of one that is done, while a host catches up. */
+function isAtWork({ record, hosts }: Rollout): boolean {
+  if (record.state === 'running') return true;
+  return record.state === 'done' && record.closed !== true && [...hosts.values()].some(({ state }) => state === 'working');
 }
 
 /** @returns false where the state does not allow it */
