@@ -57,6 +57,8 @@ interface Asked {
 
 /** Serves on a free port of 127.0.0.1 until closed. */
 export class ReferenceRegistry {
+  /** False: as a registry of version 1.0 of the specification. */
+  referrersApi = true;
   readonly #server: Server;
   readonly #repositories = new Map<string, StoredRepository>();
   readonly #uploads = new Map<string, { readonly name: string; bytes: Buffer }>();
@@ -256,6 +258,7 @@ export class ReferenceRegistry {
   }
 
   #listReferrers(asked: Asked, subject: Digest): void {
+    if (!this.referrersApi) throw new Refusal(404, 'UNSUPPORTED', 'no such path');
     const type = asked.url.searchParams.get('artifactType');
     const manifests = [...(this.#repositories.get(asked.name)?.manifests ?? [])].flatMap(([digest, { bytes, mediaType }]) => {
       const fields = parse(bytes);

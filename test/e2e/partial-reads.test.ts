@@ -126,6 +126,20 @@ test('readers of distant parts do not make what lies between them come', async (
   expect(origin.bytesOf(layer.digest)).toBe(4 * MIB);
 });
 
+test('who reads parts of many layers does not make the others come', async () => {
+  const lazy = origin.addImage('library/lazy', 'latest', Array.from({ length: 9 }, () => 4 * MIB));
+  const agent = await fleet.agent('one');
+  const manifest = await request(`${agent.url}/v2/docker.io/library/lazy/manifests/latest`);
+  await manifest.body.dump();
+  const read = lazy.layers.slice(0, 8);
+  for (const { digest } of read) {
+    const { statusCode, body } = await request(`${agent.url}/v2/docker.io/library/lazy/blobs/${digest}`, { headers: { range: 'bytes=0-1' } });
+    expect([statusCode, (await body.arrayBuffer()).byteLength]).toEqual([206, 2]);
+  }
+  await idle(agent);
+  expect(lazy.layers.map(({ digest }) => origin.bytesOf(digest))).toEqual([...read.map(() => CHUNK), 0]);
+});
+
 test('a blob of many parts read side by side leaves the origin once, and is then here', async () => {
   const agent = await fleet.agent('one');
   const parts = Array.from({ length: 8 }, (_, i) => [i * 8 * MIB, (i + 1) * 8 * MIB] as const);

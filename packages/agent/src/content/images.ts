@@ -85,7 +85,8 @@ export class Images implements Content {
       key: served.key,
       open: async (asked, readSignal, onBytes) => {
         await this.#opening(grant, served, readSignal);
-        const closed = this.#with.prefetch.opened(grant.permit, digest);
+        // Who reads parts of many layers mounts the image lazily: the rest of it is not wanted.
+        const closed = 'start' in asked ? this.#with.prefetch.opened(grant.permit, digest) : () => undefined;
         const done = (): void => {
           readSignal.removeEventListener('abort', done);
           closed();
