@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { run } from '../support/command.ts';
 import { Containerd } from '../support/containerd.ts';
 import { ContainersHome } from '../support/containers.ts';
+import { Dockerd } from '../support/dockerd.ts';
 import { pushGreeter, type PushedImage } from '../support/image.ts';
 import { readPage, type Page } from '../support/page.ts';
 import { FleetProcesses, type AgentProgram } from '../support/processes.ts';
@@ -16,7 +17,7 @@ import { startRegistry, type RunningRegistry } from '../support/registry.ts';
 
 const ENDPOINT = '127.0.0.1:5050';
 
-needs('root', 'docker-registry', 'buildah', 'podman', 'skopeo', 'runc', 'nc', 'containerd', 'ctr', 'curl')('the pages of clients', () => {
+needs('root', 'docker-registry', 'buildah', 'podman', 'skopeo', 'runc', 'nc', 'containerd', 'ctr', 'dockerd', 'docker', 'curl')('the pages of clients', () => {
   let registry: RunningRegistry;
   let builder: ContainersHome;
   let fleet: FleetProcesses;
@@ -141,6 +142,23 @@ needs('root', 'docker-registry', 'buildah', 'podman', 'skopeo', 'runc', 'nc', 'c
       expect(await run('containerd', ['--config', join(root, 'config.toml'), 'config', 'dump'])).toMatch(/config_path = ['"]\/etc\/containerd\/certs\.d/);
     } finally {
       await rm(root, { recursive: true });
+    }
+  });
+
+  it('Docker as a mirror and by name', async () => {
+    const page = readPage('clients/docker.md');
+    await agent.stop();
+    // What the page has the settings say of the default origin.
+    agent = await fleet.addAgent(`agent-${count++}`, ['--origin', `docker.io=${registry.url}`, '--default-origin', 'docker.io']);
+    const dockerd = await Dockerd.start(file(page, '/etc/docker/daemon.json'));
+    try {
+      await dockerd.docker(command(page, 'docker pull nginx'));
+      await expectByAgent();
+      await dockerd.docker(['image', 'rm', 'nginx:1.27']);
+      await dockerd.docker(command(page, 'docker pull 127.0.0.1'));
+      expect(await dockerd.docker(['image', 'inspect', '--format', '{{.Id}}', `${agent.host}/docker.io/library/nginx:1.27`])).toBe(`${image.config.digest}\n`);
+    } finally {
+      await dockerd.close();
     }
   });
 

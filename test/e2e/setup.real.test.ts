@@ -1,7 +1,7 @@
 // `flotilla setup` and `flotilla doctor` with real clients: what setup writes sends their pulls to the agent, without the agent they go to the
 // registry itself, and doctor sees the difference.
 
-import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Finding } from '@flotilla/agent/cli/doctor/finding';
@@ -9,6 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { run } from '../support/command.ts';
 import { Containerd } from '../support/containerd.ts';
 import { ContainersHome } from '../support/containers.ts';
+import { Dockerd } from '../support/dockerd.ts';
 import { pushGreeter, type PushedImage } from '../support/image.ts';
 import { checkout, FleetProcesses, type AgentProgram } from '../support/processes.ts';
 import { needs } from '../support/programs.ts';
@@ -16,7 +17,7 @@ import { startRegistry, type RunningRegistry } from '../support/registry.ts';
 
 const MAIN = join(checkout, 'packages/agent/src/main.ts');
 
-needs('root', 'docker-registry', 'buildah', 'skopeo', 'nc', 'containerd', 'ctr', 'unshare')('a client that was set up', () => {
+needs('root', 'docker-registry', 'buildah', 'skopeo', 'nc', 'containerd', 'ctr', 'dockerd', 'docker', 'unshare')('a client that was set up', () => {
   let registry: RunningRegistry;
   let builder: ContainersHome;
   let fleet: FleetProcesses;
@@ -61,6 +62,14 @@ needs('root', 'docker-registry', 'buildah', 'skopeo', 'nc', 'containerd', 'ctr',
   async function findings(...args: string[]): Promise<Map<string, Finding>> {
     const printed = await flotilla('doctor', '--json', '--canary', name, ...args).catch((error: unknown) => (error instanceof Error ? error.message.slice(error.message.indexOf('{')) : ''));
     return new Map((JSON.parse(printed) as { findings: Finding[] }).findings.map((finding) => [finding.check, finding]));
+  }
+
+  /** Doctor in a mount namespace of its own, where this folder of /etc is the test's. */
+  async function doctorIn(folder: string, client: string, canary: string, clientEnv: NodeJS.ProcessEnv): Promise<Finding[]> {
+    // Findings of this machine (disk, open files) make its exit code 1.
+    const script = `mount --bind ${join(root, folder)} /${folder} && { ${process.execPath} ${MAIN} doctor --json --client ${client} --canary ${canary} || true; }`;
+    const printed = await run('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script], { env: { ...env, ...clientEnv } });
+    return (JSON.parse(printed) as { findings: Finding[] }).findings;
   }
 
   async function byAgent(): Promise<number> {
@@ -110,16 +119,34 @@ needs('root', 'docker-registry', 'buildah', 'skopeo', 'nc', 'containerd', 'ctr',
     expect(await run('containerd', ['--config', join(root, 'etc/containerd/config.toml'), 'config', 'dump'])).toContain('config_path = "/etc/containerd/certs.d"');
   });
 
+  it('Docker takes the daemon.json that was merged, pulls by the agent, and doctor sees it', async () => {
+    await agent.stop();
+    agent = await fleet.addAgent(`agent-${count++}`, ['--origin', `docker.io=${registry.url}`, '--default-origin', 'docker.io']);
+    env = { ...env, FLOTILLA_DATA: agent.dataDir, FLOTILLA_ORIGIN: `docker.io=${registry.url}`, FLOTILLA_DEFAULT_ORIGIN: 'docker.io', FLOTILLA_LISTEN: agent.host };
+    await mkdir(join(root, 'etc/docker'), { recursive: true });
+    await writeFile(join(root, 'etc/docker/daemon.json'), '{\n\t"debug": true\n}\n');
+    await flotilla('setup', 'docker', '--origin', 'docker.io', '--root', root);
+    const dockerd = await Dockerd.start(await readFile(join(root, 'etc/docker/daemon.json'), 'utf8'));
+    try {
+      const canary = 'docker.io/team/hello:1';
+      const found = await doctorIn('etc/docker', 'docker', canary, dockerd.env);
+      expect(found.find(({ check }) => check === 'canary docker')).toMatchObject({ verdict: 'ok', message: `${canary} came by the agent` });
+      expect(await dockerd.docker(['image', 'ls', '--quiet'])).toBe('');
+      await dockerd.docker(['pull', canary]);
+      expect(await dockerd.docker(['image', 'inspect', '--format', '{{.Id}}', 'team/hello:1'])).toBe(`${image.config.digest}\n`);
+      // What was there before the canary stays.
+      await doctorIn('etc/docker', 'docker', canary, dockerd.env);
+      expect(await dockerd.docker(['image', 'ls', '--quiet'])).not.toBe('');
+    } finally {
+      await dockerd.close();
+    }
+  });
+
   it('doctor finds out by containerd too, and leaves nothing there', async () => {
     await flotilla('setup', 'containerd', '--origin', 'lab', '--root', root);
     const containerd = await Containerd.start();
     try {
-      // In a mount namespace of its own, where /etc/containerd is the test's.
-      const script = `mount --bind ${join(root, 'etc/containerd')} /etc/containerd && exec ${process.execPath} ${MAIN} doctor --json --client containerd --canary ${name} || exit 0`;
-      const printed = await run('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script], { env: { ...env, ...containerd.env } }).catch((error: unknown) =>
-        error instanceof Error ? error.message.slice(error.message.indexOf('{')) : '',
-      );
-      const found = (JSON.parse(printed) as { findings: Finding[] }).findings;
+      const found = await doctorIn('etc/containerd', 'containerd', name, containerd.env);
       expect(found.find(({ check }) => check === 'canary containerd')).toMatchObject({ verdict: 'ok', message: `${name} came by the agent` });
       expect(await containerd.ctr(['namespaces', 'ls', '--quiet'])).not.toContain('flotilla');
     } finally {

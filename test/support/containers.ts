@@ -85,7 +85,7 @@ lock_type = "file"
 }
 
 /** Deepest first. */
-async function mountPointsUnder(dir: string): Promise<string[]> {
+export async function mountPointsUnder(dir: string): Promise<string[]> {
   const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => line.split(' ')[1] ?? '');
   return mounts.filter((path) => path.startsWith(`${dir}/`)).toReversed();
 }
