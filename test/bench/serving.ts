@@ -155,7 +155,7 @@ async function firstByte(url: string): Promise<number> {
 async function measureManifests(originUrl: string, agentUrl: string): Promise<ManifestFigure[]> {
   const target = new PushTarget(originUrl, 'bench/image');
   const config = await target.blob('application/vnd.oci.image.config.v1+json', Buffer.from('{"architecture":"amd64","os":"linux"}'));
-  const manifest = await target.manifest({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.manifest.v1+json', config, layers: [] } as { mediaType: string }, '1');
+  const manifest = await target.manifest({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.manifest.v1+json', config, layers: [] }, '1');
   const http = new HttpAgent({ keepAlive: true, maxSockets: 1 });
   const ask = async (method: string, url: string): Promise<number> => {
     const startMs = performance.now();

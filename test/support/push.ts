@@ -34,7 +34,7 @@ export class PushTarget {
   }
 
   /** @param tag absent: under its digest only */
-  async manifest(content: { readonly mediaType: string }, tag?: string): Promise<Descriptor> {
+  async manifest(content: { readonly mediaType: string } & Readonly<Record<string, unknown>>, tag?: string): Promise<Descriptor> {
     const bytes = Buffer.from(JSON.stringify(content));
     const digest = digestOf(bytes);
     await send(`${this.#base}/manifests/${tag ?? digest}`, 'PUT', { 'content-type': content.mediaType }, bytes);

@@ -138,6 +138,7 @@ function registryConfig(dir: string, token: RegistryTokenAuth | undefined): stri
     version: '0.1',
     log: { level: 'info', formatter: 'json', accesslog: { disabled: true } },
     storage: { filesystem: { rootdirectory: join(dir, 'blobs') }, delete: { enabled: true } },
+    validation: { manifests: { urls: { allow: ['^http://'] } } },
     http: { addr: '127.0.0.1:0', secret: 'one registry only', draintimeout: '5s' },
     ...(token !== undefined && {
       auth: { token: { realm: token.realm, service: token.service, issuer: token.issuer, rootcertbundle: token.rootCertBundle } },
