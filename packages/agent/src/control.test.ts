@@ -6,7 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { controlSocketPath, startControl, type AgentStatus, type Control } from './control.ts';
+import { HOST_PLATFORM } from './content/platform.ts';
+import type { LoggedRequest } from './content/request-log.ts';
+import { controlSocketPath, startControl, type AgentStatus, type Control, type ControlCommands, type OriginProbe } from './control.ts';
+import type { PullEvent, PullRequest } from './pull.ts';
 
 const STATUS: AgentStatus = {
   version: '0.1.0',
@@ -70,4 +73,72 @@ test('a socket left over by a killed agent is replaced', async () => {
 
 test('a path that no socket can have is refused with the setting', async () => {
   await expect(startControl(join(folder, 'x'.repeat(120)), async () => STATUS)).rejects.toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringContaining('--data') });
+});
+
+async function ask(path: string, method: string, requestPath: string, body?: unknown): Promise<{ code: number | undefined; text: string }> {
+  const headers = body === undefined ? {} : { 'content-type': 'application/json' };
+  const request = http.request({ socketPath: path, method, path: requestPath, headers, agent: false });
+  request.end(body === undefined ? undefined : JSON.stringify(body));
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  return { code: response.statusCode, text: await text(response) };
+}
+
+/** Commands that remember what they were asked. */
+class Commands implements ControlCommands {
+  readonly pulls: PullRequest[] = [];
+  readonly aborted = Promise.withResolvers<void>();
+  /** Set: a pull goes on until whoever asked has gone. */
+  endless = false;
+
+  async *pull(request: PullRequest, signal: AbortSignal): AsyncGenerator<PullEvent> {
+    this.pulls.push(request);
+    yield { type: 'progress', blobs: [] };
+    if (this.endless) {
+      await once(signal, 'abort');
+      this.aborted.resolve();
+    }
+    yield { type: 'failed', code: 'MANIFEST_UNKNOWN', message: 'not there', help: 'Look.' };
+  }
+  requests(): LoggedRequest[] {
+    return [{ atMs: 1, kind: 'manifest', origin: 'docker.io', repository: 'library/a', reference: '1', outcome: 'served' }];
+  }
+  async probe(origin: string): Promise<OriginProbe> {
+    return { origin, answers: true };
+  }
+}
+
+test('passes commands on, a pull as lines', async () => {
+  const commands = new Commands();
+  const control = await startControl(folder, async () => STATUS, commands);
+  open.push(control);
+  expect(await ask(control.path, 'POST', '/pull', { image: 'docker.io/library/a:1', platform: 'linux/arm/v7' })).toEqual({
+    code: 200,
+    text: '{"type":"progress","blobs":[]}\n{"type":"failed","code":"MANIFEST_UNKNOWN","message":"not there","help":"Look."}\n',
+  });
+  await ask(control.path, 'POST', '/pull', { image: 'docker.io/library/a:1' });
+  expect(commands.pulls).toEqual([
+    { image: 'docker.io/library/a:1', platform: { os: 'linux', architecture: 'arm', variant: 'v7' } },
+    { image: 'docker.io/library/a:1', platform: HOST_PLATFORM },
+  ]);
+  expect(JSON.parse((await ask(control.path, 'GET', '/requests')).text)).toEqual(commands.requests());
+  expect(JSON.parse((await ask(control.path, 'POST', '/probe', { origin: 'quay.io' })).text)).toEqual({ origin: 'quay.io', answers: true });
+});
+
+test.each([['/pull', {}], ['/pull', { image: '' }], ['/pull', { image: 'a', platform: 'linux' }], ['/pull', { image: 'x'.repeat(600) }], ['/probe', {}]])('%s refuses %j', async (path, body) => {
+  const commands = new Commands();
+  open.push(await startControl(folder, async () => STATUS, commands));
+  expect((await ask(controlSocketPath(folder), 'POST', path, body)).code).toBe(400);
+  expect(commands.pulls).toEqual([]);
+});
+
+test('a pull ends when whoever asked has gone', async () => {
+  const commands = new Commands();
+  commands.endless = true;
+  const { path } = await startControl(folder, async () => STATUS, commands).then((control) => (open.push(control), control));
+  const request = http.request({ socketPath: path, method: 'POST', path: '/pull', headers: { 'content-type': 'application/json' }, agent: false });
+  request.end('{"image":"docker.io/library/a:1"}');
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  await once(response, 'data');
+  response.destroy();
+  await commands.aborted.promise;
 });
