@@ -154,6 +154,12 @@ describe('status', () => {
     expect(out.trim().split('\n').map((line) => (JSON.parse(line) as AgentStatus).name)).toEqual(['host-a', 'host-a', 'host-a']);
   });
 
+  test('rollouts at work on this host', async () => {
+    await withStatus({ ...STATUS, rollouts: [{ rolloutId: 'r-abc', attempt: 2, task: 'pull', image: 'docker.io/library/nginx:1.27', phase: 'pulling', held: 5e6, size: 2e7 }] });
+    const { out } = await flotilla('status', '--data', folder);
+    expect(out).toMatch(/^ROLLOUT +IMAGE +PHASE +HERE\nr-abc +docker\.io\/library\/nginx:1\.27 +pulling +5\.00 MB of 20\.0 MB$/m);
+  });
+
   test('as JSON', async () => {
     await withStatus(STATUS);
     const { out } = await flotilla('status', '--json', '--data', folder);

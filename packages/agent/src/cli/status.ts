@@ -48,7 +48,13 @@ export function describe(status: AgentStatus, nowMs: number): string {
     ...(status.rights === undefined ? [] : [['rights', describeRights(status.rights)]]),
     ...(status.brakes === undefined || status.brakes.length === 0 ? [] : [['brakes', `${status.brakes.length} set on this host by operators`]]),
   ]);
-  return `${facts}${describeFaults(status, nowMs)}${describeDownloads(downloads)}`;
+  return `${facts}${describeFaults(status, nowMs)}${describeRollouts(status.rollouts ?? [])}${describeDownloads(downloads)}`;
+}
+
+function describeRollouts(rollouts: NonNullable<AgentStatus['rollouts']>): string {
+  if (rollouts.length === 0) return '';
+  const rows = rollouts.map(({ rolloutId, image, phase, held, size }) => [rolloutId, image, phase, size === undefined ? '-' : `${humanBytes(held)} of ${humanBytes(size)}`]);
+  return `\n${table([['ROLLOUT', 'IMAGE', 'PHASE', 'HERE'], ...rows])}`;
 }
 
 function describeDownloads(downloads: AgentStatus['downloads']): string {

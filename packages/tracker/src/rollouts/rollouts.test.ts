@@ -412,6 +412,26 @@ describe('what operators see', () => {
     expect(outcomes['h0']).toEqual({ attempt: 2, error: { code: 'HOOK_FAILED', message: 'exit code 3' }, hook: { exitCode: 3, ms: 12, output: 'no such image' } });
   });
 
+  test('of one that is done, who is away now', async () => {
+    const fleet = await obedient(2);
+    await fleet.create({ waves: '100%' });
+    await fleet.pass(5_000);
+    const away = (): number => fleet.rollouts.list(fleet.nowMs)[0]!.hosts.away;
+    expect(fleet.rollouts.list(fleet.nowMs)[0]!.state).toBe('done');
+    fleet.answer = () => undefined;
+    await fleet.disconnect('h0');
+    expect(away()).toBe(0);
+    const late = TestRollouts.of(2);
+    late.answer = () => ({ ok: true });
+    await late.connect('h0');
+    await late.create({ waves: '100%' });
+    await late.pass(AWAY_MS + 5_000);
+    expect(late.rollouts.list(late.nowMs)[0]).toMatchObject({ state: 'done', hosts: { done: 1, away: 1 } });
+    await late.connect('h1');
+    await late.pass(2_000);
+    expect(late.rollouts.list(late.nowMs)[0]).toMatchObject({ state: 'done', hosts: { done: 2, away: 0 } });
+  });
+
   test('the list is newest first, also after a restart', async () => {
     const fleet = await obedient(2);
     const first = await fleet.create({ image: 'docker.io/a:1' });

@@ -66,7 +66,7 @@ interface Entry {
   readonly progress: Progress;
   /** On what leaves the origin of its blobs. */
   readonly limit: OriginLimit | undefined;
-  /** The summary of one that is over. */
+  /** Of one in which nothing moves, until something does. */
   summary: RolloutSummary | undefined;
 }
 
@@ -100,9 +100,9 @@ export class Rollouts {
 
   connected(peerId: string, nowMs: number): void {
     this.#awaySinceMs.delete(peerId);
-    for (const [id, { rollout }] of this.#entries) {
-      if (rollout.over || !rollout.hosts.has(peerId)) continue;
-      rollout.connected(peerId, nowMs);
+    for (const [id, entry] of this.#concerned(peerId)) {
+      entry.rollout.connected(peerId, nowMs);
+      entry.summary = undefined;
       this.#dirty.add(id);
     }
     this.#writes.tell(peerId);
@@ -110,7 +110,15 @@ export class Rollouts {
 
   disconnected(peerId: string, nowMs: number): void {
     this.#awaySinceMs.set(peerId, nowMs);
-    for (const [id, { rollout }] of this.#entries) if (!rollout.over && rollout.hosts.has(peerId)) this.#dirty.add(id);
+    for (const [id, entry] of this.#concerned(peerId)) {
+      entry.summary = undefined;
+      this.#dirty.add(id);
+    }
+  }
+
+  /** Rollouts that are not over and have this host. */
+  *#concerned(peerId: string): Generator<[id: string, entry: Entry]> {
+    for (const [id, entry] of this.#entries) if (!entry.rollout.over && entry.rollout.hosts.has(peerId)) yield [id, entry];
   }
 
   take(peerId: string, message: RolloutMessage, nowMs: number): void {
@@ -345,7 +353,7 @@ export class Rollouts {
   #summary(entry: Entry, nowMs: number): RolloutSummary {
     if (entry.summary !== undefined) return entry.summary;
     const summary = summaryOf(this.#parts(entry, nowMs));
-    if (entry.rollout.over) entry.summary = summary;
+    if (entry.rollout.over || (summary.state === 'done' && summary.hosts.working === 0)) entry.summary = summary;
     return summary;
   }
 }
