@@ -1,9 +1,12 @@
 // The pull part of the specification through a whole agent, against a registry that is written to meanwhile.
 
 import { createHash } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseDigest, type Digest } from '@flotilla/shared/digest';
-import { request } from 'undici';
+import { Agent, request } from 'undici';
+import { TestCa } from '@flotilla/agent/origin/test-certificates';
 import { ReferenceRegistry } from '../conformance/reference-registry.ts';
 import { TestFleet, type TestAgent } from '../support/fleet.ts';
 
@@ -108,6 +111,27 @@ test('a layer that lies elsewhere is not here, as at the origin', async () => {
   const { digest, bytes } = await pushManifest({ config: descriptor(CONFIG), layers: [foreign] });
   expect((await ask(agent, `/manifests/${digest}`)).body.equals(bytes)).toBe(true);
   for (const method of ['HEAD', 'GET'] as const) expect((await ask(agent, `/blobs/${foreign.digest}`, method)).status).toBe(404);
+});
+
+test('over TLS, with a certificate and its key from files', async () => {
+  const ca = await TestCa.create();
+  const issued = await ca.issue('127.0.0.1');
+  const files = { tlsCert: join(fleet.dir, 'cert.pem'), tlsKey: join(fleet.dir, 'key.pem') };
+  await Promise.all([writeFile(files.tlsCert, issued.cert), writeFile(files.tlsKey, issued.key)]);
+  const agent = await fleet.agent('a', files, { alone: true });
+  const digest = await pushBlob(LAYER);
+  const path = `${REPO}/blobs/${digest}`;
+  const trusting = new Agent({ connect: { ca: ca.cert } });
+  try {
+    const { statusCode, body } = await request(`${agent.url.replace('http:', 'https:')}${path}`, { dispatcher: trusting });
+    expect(statusCode).toBe(200);
+    expect(Buffer.from(await body.arrayBuffer()).equals(LAYER)).toBe(true);
+    const plain = await request(`${agent.url}${path}`);
+    expect([plain.statusCode, await plain.body.json()]).toMatchObject([400, { errors: [{ detail: { code: 'PLAIN_ON_TLS_PORT' } }] }]);
+  } finally {
+    await trusting.close();
+  }
+  await expect(fleet.agent('b', { tlsCert: files.tlsCert }, { alone: true })).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
 });
 
 describe('what changes at the origin', () => {

@@ -195,6 +195,16 @@ test('a range at the end is read without the rest, from peers alone', async () =
   await b.download.close();
 });
 
+test('ranges far from each other come through memory, in any order, twice the same', async () => {
+  const blob = makeBlob(40 * CHUNK);
+  const b = unkept(blob, { coordinator: grantingCoordinator({ runChunks: 2 }) });
+  const ranges = [30, 2, 17, 38, 3].map((chunk) => ({ start: chunk * CHUNK + 7, end: (chunk + 1) * CHUNK + 9 }));
+  const expected = new Uint8Array(Buffer.concat(ranges.map(({ start, end }) => blob.bytes.slice(start, end))));
+  for (let time = 0; time < 2; time++) expect(await collect(await b.read(ranges))).toEqual(expected);
+  expect(b.partial.peakInMemory).toBeLessThanOrEqual(2 * WINDOW);
+  await b.download.close();
+});
+
 test('nothing is fetched ahead for nobody', async () => {
   const { download } = unkept(makeBlob(CHUNK));
   await expect(download.background(new AbortController().signal)).rejects.toMatchObject({ code: 'DISK_FULL' });
