@@ -37,6 +37,7 @@ import { ensureJoinToken, joinTokenFile } from './tokens.ts';
 import { actionRoutes } from './view/action-routes.ts';
 import { registerTopics } from './view/live-topics.ts';
 import { noteStart } from './view/settings-watch.ts';
+import { viewMetrics } from './view/view-metrics.ts';
 import { viewRoutes } from './view/view-routes.ts';
 import { View } from './view/view.ts';
 
@@ -81,8 +82,10 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
     const operators = await Operators.open({ dataDir: config.data, fleetId: fleet.members.fleet.id, https: tls !== undefined, now: fleet.now, writeFailed }, state);
     view = await View.open(fleet, operators.audit, state, log);
     registerTopics(view, fleet);
+    const metrics = createMetrics(fleet, config.metricsPerHost);
+    viewMetrics(metrics.registry, view, fleet);
     await noteStart(config, state, operators.audit);
-    app = await buildApp({ fleet, operators, view, dataDir: config.data, metrics: createMetrics(fleet, config.metricsPerHost) }, tls, log);
+    app = await buildApp({ fleet, operators, view, dataDir: config.data, metrics }, tls, log);
     await listen(app, config.listen);
     url = `${tls === undefined ? 'http' : 'https'}://${formatAddress(reachable(addressOf(app)))}`;
     await announceAddress(config.data, url).catch((error: unknown) => log.warn({ error }, '`flotilla-tracker login` will not find this tracker'));

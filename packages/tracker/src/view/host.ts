@@ -171,7 +171,7 @@ export class Host {
     const key = `${kind} ${origin}`;
     const known = this.#faults.get(key);
     // At the first word of a session it is not known when it happened.
-    if (known === undefined) this.#faults.set(key, { origin, kind: kind as FaultKind, count, sinceMs: nowMs, lastMs: this.#heard ? nowMs : 0 });
+    if (known === undefined) this.#faults.set(key, { origin, kind: kind as FaultKind, count, sinceMs: nowMs, lastMs: this.#heard ? nowMs : Number.NEGATIVE_INFINITY });
     else if (count > known.count) {
       if (nowMs - known.lastMs >= FAULT_LASTS_MS) known.sinceMs = nowMs;
       known.count = count;

@@ -38,6 +38,10 @@ export class Hosts {
   readonly #bytes = { peer: 0, origin: 0, store: 0, uploaded: 0, duplicate: 0 };
   readonly #pulls = { active: 0, done: 0, failed: 0 };
   readonly #store = { bytes: 0, limit: 0 };
+  /** Since the tracker's start, from what hosts told more than before: it never falls. */
+  readonly #moved = { peer: 0, origin: 0, store: 0, uploaded: 0, duplicate: 0, done: 0, failed: 0 };
+  /** Hosts whose totals of this session are known. */
+  readonly #told = new Set<Host>();
   #median: number | undefined;
 
   /** The host of this peer; made where there is none. */
@@ -75,6 +79,11 @@ export class Hosts {
     return { bytes: this.#bytes, pulls: this.#pulls, store: this.#store };
   }
 
+  /** Bytes by where they came from or went, and pulls by how they ended, since the tracker's start. */
+  get moved(): Readonly<Record<'peer' | 'origin' | 'store' | 'uploaded' | 'duplicate' | 'done' | 'failed', number>> {
+    return this.#moved;
+  }
+
   /** What hosts that pull get in the middle. */
   get medianRate(): number | undefined {
     return this.#median;
@@ -84,6 +93,7 @@ export class Hosts {
     const host = this.of(request.peerId);
     if (host.connected) this.#count(host, -1);
     host.opened(request, nowMs);
+    this.#told.delete(host);
     this.#connected.add(host);
     this.#lost.delete(host);
     this.#count(host, 1);
@@ -96,6 +106,7 @@ export class Hosts {
     if (host === undefined || !host.connected) return;
     this.#count(host, -1);
     host.closed();
+    this.#told.delete(host);
     this.#connected.delete(host);
     if (!meant) this.#lost.set(host, nowMs);
   }
@@ -104,6 +115,8 @@ export class Hosts {
     const host = this.#byPeer.get(peerId);
     if (host === undefined || !host.connected) return undefined;
     this.#count(host, -1);
+    if (this.#told.has(host)) this.#grow(host, stats);
+    this.#told.add(host);
     host.stats(stats, nowMs);
     this.#count(host, 1);
     return host;
@@ -164,6 +177,12 @@ export class Hosts {
       },
       around,
     );
+  }
+
+  /** What an agent told before its session is not new, nor are the totals of one that started anew. */
+  #grow(before: Host, { bytes, pulls }: Stats): void {
+    for (const kind of ['peer', 'origin', 'store', 'uploaded', 'duplicate'] as const) this.#moved[kind] += Math.max(0, bytes[kind] - before.bytes[kind]);
+    for (const kind of ['done', 'failed'] as const) this.#moved[kind] += Math.max(0, pulls[kind] - before.pulls[kind]);
   }
 
   #count({ bytes, pulls, store }: Host, sign: 1 | -1): void {

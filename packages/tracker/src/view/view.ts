@@ -62,6 +62,7 @@ export class View {
   #point: ThroughputPoint = [0, 0, 0, 0, 0];
   #facts: ReturnType<typeof gatherFacts> | undefined;
   #verdictCode = 'ok';
+  #onLook: (seconds: number) => void = () => undefined;
 
   private constructor(fleet: Fleet, audit: AuditLog, log: Logger, parts: { catalogue: ImageCatalogue; brakes: Brakes; series: Series; numbers: PeerNumbers; versions: VersionWatch; state: State }) {
     this.#fleet = fleet;
@@ -151,6 +152,17 @@ export class View {
   // ---- once a second
 
   look(nowMs: number): void {
+    const startedMs = performance.now();
+    this.#look(nowMs);
+    this.#onLook((performance.now() - startedMs) / 1000);
+  }
+
+  /** Told of each look how many seconds it took. */
+  onLook(listener: (seconds: number) => void): void {
+    this.#onLook = listener;
+  }
+
+  #look(nowMs: number): void {
     const { hosts } = this;
     const { sessions, swarms } = this.#fleet;
     for (const { peerId, heardAtMs } of sessions.all()) {
