@@ -29,7 +29,7 @@ const PAIRS = 9;
 const FIRST_BYTES = 41;
 const MANIFEST_PAIRS = 201;
 
-export interface ThroughputFigure {
+interface ThroughputFigure {
   readonly blobMiB: number;
   readonly clients: number;
   readonly agentMBps: number;
@@ -38,7 +38,7 @@ export interface ThroughputFigure {
   readonly share: number;
 }
 
-export interface ManifestFigure {
+interface ManifestFigure {
   readonly what: string;
   readonly originMs: number;
   readonly agentMs: number;

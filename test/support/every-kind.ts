@@ -12,10 +12,10 @@ import { gzip, zstdCompress } from 'node:zlib';
 import { run } from './command.ts';
 import { digestOf, PushTarget, type Descriptor } from './push.ts';
 
-export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
-export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
-export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
-export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
+const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
+const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
+const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 const EMPTY_TYPE = 'application/vnd.oci.empty.v1+json';
 /** Several chunks of the exchange. */
 const BIG_FILE_BYTES = 700_000;
@@ -30,7 +30,7 @@ interface Layer {
 }
 
 /** A file to compare after a pull. */
-export interface LayerFile {
+interface LayerFile {
   /** Relative to the root of the image. */
   readonly path: string;
   readonly sha256: string;
