@@ -203,7 +203,7 @@ describe('in one process', () => {
 });
 
 describe('as processes', () => {
-  test('kill -9 of the tracker in the middle of it, again and again', async () => {
+  test('kill -9 of the tracker in the middle of it, again and again, and of a host', async () => {
     const fleet = await FleetProcesses.start();
     try {
       const operator = new Operator(fleet.trackerUrl, join(fleet.dir, 'tracker'));
@@ -217,8 +217,11 @@ describe('as processes', () => {
         await fleet.tracker.start();
         await until('it moves again', async () => origin.bytesOf(big.layers[0]!.digest) > before || (await operator.show(id)).state === 'done');
       }
+      // A host as well: it goes on with what it had.
+      await fleet.agents[0]!.stop('SIGKILL');
+      await fleet.agents[0]!.start();
       origin.faults.rate = undefined;
-      await until('done', async () => (await operator.show(id)).state === 'done');
+      await until('done', async () => (await operator.show(id)).hosts.done === 3);
       expect(await operator.states(id)).toEqual({ 'web-1': 'done', 'web-2': 'done', 'web-3': 'done' });
       const { digest, waves } = await operator.show(id);
       expect(digest).toBe(big.manifest.digest);
