@@ -188,6 +188,26 @@ describe('in one process', () => {
     expect((await pull(not, 'lab/team/app/manifests/1')).status).toBe(503);
   });
 
+  test("a private image comes with each host's own credentials, and is none of its local clients' business", async () => {
+    origin.faults.basic = 'fleet:secret';
+    const auth = join(dir, 'auth.json');
+    await writeFile(auth, JSON.stringify({ auths: { [new URL(origin.url).host]: { auth: Buffer.from('fleet:secret').toString('base64') } } }), { mode: 0o600 });
+    const [first, second] = await Promise.all([fleet.agent('first', { authFiles: auth }), fleet.agent('second', { authFiles: auth })]);
+    const without = await fleet.agent('without', { authFiles: '/dev/null' });
+    await fleet.meshed();
+    const { code, out } = await operator.rollout(IMAGE, '--hosts', 'name!=without', '--waves', '100%');
+    expect({ code, out }).toMatchObject({ code: 0, out: expect.stringContaining('is there on 2 of 2 hosts') as string });
+    for (const host of [first, second]) {
+      expect(await layersOn(host)).toBe(BLOBS);
+      expect((await pull(host, `lab/team/app/manifests/${image.manifest.digest}`)).status).toBe(404);
+    }
+    // Nor does a host get from its peers what it may not read itself.
+    const refused = await operator.rollout(`lab/team/app@${image.manifest.digest}`, '--hosts', 'name=without');
+    expect(refused.code).toBe(1);
+    expect(refused.out).toMatch(/1 host failed with (ACCESS_DENIED|CREDENTIALS_WANTED)/);
+    expect(await layersOn(without)).toBe(0);
+  });
+
   test('a tracker that restarts goes on with it', async () => {
     const gate = Promise.withResolvers<void>();
     await Promise.all([1, 2, 3].map((number) => fleet.agent(`web-${number}`)));

@@ -12,6 +12,8 @@ const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
 /** What the origin does otherwise than a good one; changeable at any time. */
 export interface OriginFaults {
+  /** `user:password` without which nothing is shown. */
+  basic?: string;
   /** Answers a Range request with the whole. */
   noRanges?: boolean;
   /** Every answer has this status and no body. */
@@ -124,6 +126,10 @@ export class OriginServer {
     if (this.faults.status !== undefined) {
       if (this.faults.retryAfterSeconds !== undefined) response.setHeader('retry-after', this.faults.retryAfterSeconds);
       response.writeHead(this.faults.status).end();
+      return;
+    }
+    if (this.faults.basic !== undefined && request.headers.authorization !== `Basic ${Buffer.from(this.faults.basic).toString('base64')}`) {
+      response.writeHead(401, { 'content-type': 'application/json', 'www-authenticate': 'Basic realm="lab"' }).end(JSON.stringify({ errors: [{ code: 'UNAUTHORIZED', message: 'sign in' }] }));
       return;
     }
     const match = /^\/v2\/(.+)\/(manifests|blobs)\/([^/]+)$/.exec(pathname);
