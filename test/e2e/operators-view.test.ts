@@ -1,5 +1,8 @@
 // What operators see of real agents: the way of an image through the fleet, what holds a host up, and brakes that are obeyed.
 
+import { join } from 'node:path';
+import type { FleetKnowledge } from '@flotilla/agent/fleet-knowledge';
+import { Client } from 'undici';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { BrakeRequest, Pull } from '@flotilla/shared/operator-api';
 import { pull, TestFleet, until, type TestAgent } from '../support/fleet.ts';
@@ -157,6 +160,22 @@ describe('brakes', () => {
     expect(peer).toBe(0);
     expect(read).toBeGreaterThan(7 * MIB);
   });
+});
+
+test('with the tracker gone every agent tells what it knows of the fleet', async () => {
+  const [a, b] = [await fleet.agent('a'), await fleet.agent('b')];
+  await fleet.meshed();
+  const ask = async (agent: TestAgent): Promise<FleetKnowledge> => {
+    const client = new Client('http://agent', { socketPath: join(agent.dir, 'agent.sock') });
+    const { body } = await client.request({ method: 'GET', path: '/fleet' });
+    const known = (await body.json()) as FleetKnowledge;
+    await client.close();
+    return known;
+  };
+  await until('the tracker has said how the fleet is', async () => (await ask(a)).tracker.word?.up === 2);
+  await fleet.stopTracker();
+  await until('the tracker is lost', async () => (await ask(a)).tracker.state === 'lost');
+  expect(await ask(a)).toMatchObject({ name: 'a', tracker: { word: { up: 2, down: 0, verdict: 'nothing wrong' } }, peers: [{ peerId: b.running.peerId, standing: true }] });
 });
 
 test('who looks at a host sees its peers and downloads', async () => {

@@ -23,6 +23,7 @@ import { Prefetch } from './content/prefetch.ts';
 import { HashPool } from './content/verification.ts';
 import { startControl, type AgentStatus, type TrackerStatus } from './control.ts';
 import { AgentError } from './errors.ts';
+import { FleetMemory } from './fleet-knowledge.ts';
 import { openIdentity, type Identity } from './identity.ts';
 import { formatAddress, type SocketAddress } from './listen.ts';
 import { limitOrigin } from './limited-origin.ts';
@@ -153,6 +154,8 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   active.downloads = downloads;
   const brakes = new Brakes({ own: { downloadLimit: config.downloadLimit, uploadLimit: config.uploadLimit }, apply: (held) => holdBack(held, { downloadLimit, swarm, coordinator, log }), now: () => performance.now(), after: timerOf });
   active.brakes = brakes;
+  const memory = new FleetMemory(Date.now);
+  active.memory = memory;
   opened.defer(() => brakes.close());
   active.reporter = vitals.reporter({
     totals: () => totalsOf(store, metrics, downloads),
@@ -228,6 +231,15 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   });
   const control = await startControl(config.data, status, {
     pull: (request, signal) => pulls.pull(request, signal),
+    fleet: () =>
+      memory.tell({
+        name: config.name,
+        peerId: identity.peerId,
+        tracker: () => ({ ...trackerStatus(coordinator.status()), sinceMs: coordinator.status().sinceMs }),
+        swarm: () => swarm?.status() ?? { peers: [], bans: [] },
+        banned: () => membership.banned,
+        downloads: () => downloads.status(),
+      }),
     requests: () => asked.requests,
     probe: async (name, signal) => {
       const fault = await faultOf(origin, name, signal);
@@ -261,6 +273,7 @@ interface Late {
   /** Peers that the tracker last named. */
   meshSize?: number;
   brakes?: Brakes;
+  memory?: FleetMemory;
   reporter?: Reporter;
 }
 
@@ -344,6 +357,7 @@ function createCoordinator(
       }),
       onRollouts: (tasks) => active.rollouts?.tasks(tasks),
       onBrakes: (orders) => active.brakes?.told(orders),
+      onFleetWord: (word) => active.memory?.heard(word),
       onWatch: (forMs) => active.reporter?.watch(forMs),
       stats: () => active.reporter?.stats() ?? totalsOf(store, metrics, active.downloads),
       urgent: () => (active.downloads?.status().length ?? 0) > 0 || (active.reporter?.urgent ?? false),

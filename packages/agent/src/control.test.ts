@@ -9,6 +9,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { HOST_PLATFORM } from './content/platform.ts';
 import type { LoggedRequest } from './content/request-log.ts';
 import { controlSocketPath, startControl, type AgentStatus, type Control, type ControlCommands, type OriginProbe } from './control.ts';
+import type { FleetKnowledge } from './fleet-knowledge.ts';
 import type { PullEvent, PullRequest } from './pull.ts';
 
 const STATUS: AgentStatus = {
@@ -98,6 +99,9 @@ class Commands implements ControlCommands {
       this.aborted.resolve();
     }
     yield { type: 'failed', code: 'MANIFEST_UNKNOWN', message: 'not there', help: 'Look.' };
+  }
+  fleet(): FleetKnowledge {
+    return { name: 'host-a', peerId: 'me', tracker: { state: 'lost', sinceMs: 1 }, peers: [], bans: [], banned: [], blobs: [] };
   }
   requests(): LoggedRequest[] {
     return [{ atMs: 1, kind: 'manifest', origin: 'docker.io', repository: 'library/a', reference: '1', outcome: 'served' }];

@@ -13,6 +13,7 @@ import { HOST_PLATFORM, parsePlatform } from './content/platform.ts';
 import type { Store } from './content/ports.ts';
 import type { LoggedRequest } from './content/request-log.ts';
 import { AgentError, type ErrorCode } from './errors.ts';
+import type { FleetKnowledge } from './fleet-knowledge.ts';
 import type { SocketAddress } from './listen.ts';
 import type { ByteTotals } from './metrics.ts';
 import type { OriginStatus } from './origin/standing.ts';
@@ -60,6 +61,8 @@ export interface AgentStatus {
 export interface ControlCommands {
   /** Ends with `done` or `failed`; a signal that aborts ends the pull. */
   pull(request: PullRequest, signal: AbortSignal): AsyncIterable<PullEvent>;
+  /** What this agent knows of its fleet. */
+  fleet(): FleetKnowledge;
   /** The last requests of local clients, the oldest first. */
   requests(): readonly LoggedRequest[];
   /** Asks an origin something, to see whether it answers this agent. */
@@ -118,6 +121,7 @@ const Text = { type: 'string', minLength: 1, maxLength: 512 } as const;
 
 function addCommands(app: FastifyInstance, commands: ControlCommands): void {
   app.get('/requests', async () => commands.requests());
+  app.get('/fleet', async () => commands.fleet());
   const probe = { schema: { body: { type: 'object', required: ['origin'], properties: { origin: Text } } } };
   app.post<{ Body: { origin: string } }>('/probe', probe, async (request, reply) => commands.probe(request.body.origin, untilClosed(reply.raw)));
   const pull = { schema: { body: { type: 'object', required: ['image'], properties: { image: Text, platform: Text } } } };

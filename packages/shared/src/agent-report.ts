@@ -130,6 +130,18 @@ export const REPORT_FIELDS = {
   detail: Type.Optional(HostReport),
 } as const;
 
+/** Tracker -> agent, with a ping: the fleet in a few words, for whoever asks an agent while the tracker is gone. */
+export const FleetWord = Type.Object({
+  up: Count,
+  stale: Count,
+  down: Count,
+  pulling: Count,
+  /** The first line of the dashboard. */
+  verdict: Type.String({ maxLength: 512 }),
+  version: Type.String({ maxLength: 64 }),
+});
+export type FleetWord = Static<typeof FleetWord>;
+
 /** Tracker -> agent: what holds this host back from now on. Replaces what was said before; each brake ends by itself `forMs` after it was told. */
 export const BrakeOrder = Type.Object({
   id: Type.String({ maxLength: 32 }),

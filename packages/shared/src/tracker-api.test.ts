@@ -157,6 +157,10 @@ describe('schemas', () => {
     expect(event.Check(JSON.parse(JSON.stringify(example)))).toBe(true);
   });
 
+  test('event ping, with a word of the fleet', () => {
+    expect(event.Check({ type: 'ping', fleet: { up: 1, stale: 0, down: 2, pulling: 0, verdict: 'nothing wrong', version: '0.1.0' } })).toBe(true);
+  });
+
   test.each([
     [{ ...MESSAGES.want, blob: { ...BLOB, digest: 'sha256:short' } }],
     [{ ...MESSAGES.have, ranges: [[-1, 2]] }],

@@ -6,7 +6,7 @@
 
 import { createHash, createHmac } from 'node:crypto';
 import { Type, type Static } from 'typebox';
-import { BrakeOrder, REPORT_FIELDS } from './agent-report.ts';
+import { BrakeOrder, FleetWord, REPORT_FIELDS } from './agent-report.ts';
 
 export const API_PREFIX = '/api/v1';
 /** Batches larger than this are refused with 413; an agent splits before it. */
@@ -242,7 +242,7 @@ export const TrackerEvent = Type.Union([
     membership: Type.String(),
   }),
   /** Keeps the stream alive and proves it; every heartbeat interval. */
-  Type.Object({ type: Type.Literal('ping') }),
+  Type.Object({ type: Type.Literal('ping'), fleet: Type.Optional(FleetWord) }),
   /** The standing mesh: whom to be connected to. Replaces the last one. */
   Type.Object({ type: Type.Literal('mesh'), peers: Type.Array(PeerInfoSchema) }),
   /** Peers that hold or fetch this blob, outside the mesh: connect to these as well. */

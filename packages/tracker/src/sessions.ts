@@ -8,6 +8,7 @@
 // Non-goals: what messages mean (swarms.ts), who may open one (members.ts).
 
 import { randomBytes } from 'node:crypto';
+import type { FleetWord } from '@flotilla/shared/agent-report';
 import { sameMac } from '@flotilla/shared/join-token';
 import { messageMac, type SessionRequest, type TrackerEvent } from '@flotilla/shared/tracker-api';
 import { TrackerError } from './errors.ts';
@@ -58,6 +59,7 @@ export class Sessions {
   readonly #byId = new Map<string, Session>();
   readonly #byPeer = new Map<string, Session>();
   readonly #unflushed = new Set<Session>();
+  #ping: TrackerEvent = { type: 'ping' };
   /** The event that was last turned into a line: most events go to many agents. */
   #line: { event: TrackerEvent; text: string } | undefined;
 
@@ -150,6 +152,11 @@ export class Sessions {
     for (const session of this.#byId.values()) this.#end(session, reason);
   }
 
+  /** What pings say from now on. */
+  sayWithPings(fleet: FleetWord): void {
+    this.#ping = { type: 'ping', fleet };
+  }
+
   /** Pings, and the end of sessions that are silent or too slow. Every second or so. */
   tick(nowMs: number): void {
     for (const session of this.#byId.values()) {
@@ -158,7 +165,7 @@ export class Sessions {
       else if (session.fullSinceMs !== undefined && nowMs - session.fullSinceMs >= SLOW_MS) this.#end(session, 'slow');
       else if (nowMs - session.pingedAtMs >= this.heartbeatMs) {
         session.pingedAtMs = nowMs;
-        this.send(session.peerId, PING);
+        this.send(session.peerId, this.#ping);
       }
     }
   }
@@ -192,4 +199,3 @@ export class Sessions {
   }
 }
 
-const PING: TrackerEvent = { type: 'ping' };

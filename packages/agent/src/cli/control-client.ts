@@ -5,6 +5,7 @@ import http from 'node:http';
 import { text } from 'node:stream/consumers';
 import { controlSocketPath, type AgentStatus, type OriginProbe } from '../control.ts';
 import type { LoggedRequest } from '../content/request-log.ts';
+import type { FleetKnowledge } from '../fleet-knowledge.ts';
 import type { PullEvent } from '../pull.ts';
 import { EXIT } from './exit-codes.ts';
 import { because, CommandFailure } from './failure.ts';
@@ -23,6 +24,10 @@ export class ControlClient {
 
   async status(signal?: AbortSignal): Promise<AgentStatus> {
     return (await this.#json('GET', '/status', undefined, TIMEOUT_MS, signal)) as AgentStatus;
+  }
+
+  async fleet(signal?: AbortSignal): Promise<FleetKnowledge> {
+    return (await this.#json('GET', '/fleet', undefined, TIMEOUT_MS, signal)) as FleetKnowledge;
   }
 
   async requests(signal?: AbortSignal): Promise<LoggedRequest[]> {

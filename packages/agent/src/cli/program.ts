@@ -10,6 +10,7 @@ import { printConfig } from './config.ts';
 import { examine, type DoctorOptions } from './doctor/doctor.ts';
 import { EXIT } from './exit-codes.ts';
 import { CommandFailure } from './failure.ts';
+import { printFleet } from './fleet-status.ts';
 import { interruptible } from './interruptible.ts';
 import { pullImage, type PullOptions } from './pull.ts';
 import { rolloutCommands } from './rollout/commands.ts';
@@ -52,9 +53,10 @@ export function createProgram(terminal: Terminal, ended: (exitCode: number) => v
 
   dataFlags(program.command('status').description('what the agent of this host is doing'))
     .option('--watch', 'again every second, until Ctrl-C')
+    .option('--fleet', 'what this agent knows of its fleet, tracker or not')
     .option('--json', 'as JSON')
-    .action(async ({ json, watch, ...flags }: Flags & { json?: boolean; watch?: boolean }) => {
-      ended(await interruptible((signal) => printStatus({ flags }, { json, watch }, terminal, signal)));
+    .action(async ({ json, watch, fleet, ...flags }: Flags & { json?: boolean; watch?: boolean; fleet?: boolean }) => {
+      ended(await interruptible((signal) => (fleet === true ? printFleet({ flags }, { json }, terminal, signal) : printStatus({ flags }, { json, watch }, terminal, signal))));
     });
 
   dataFlags(program.command('pull').description('have an image on this host, with a bar for each of its blobs'))

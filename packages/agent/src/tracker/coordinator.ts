@@ -7,7 +7,7 @@
 // Non-goals: connections (session.ts), whether a lease is used well (content/).
 
 import { chunkCount } from '@flotilla/shared/chunk-map';
-import type { BrakeOrder } from '@flotilla/shared/agent-report';
+import type { BrakeOrder, FleetWord } from '@flotilla/shared/agent-report';
 import type { Digest } from '@flotilla/shared/digest';
 import type { AgentMessage, LocateResponse, PeerInfo, RolloutTask, TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { BlobKey, Coordinator, LeaseHandle, LeaseMember, Repository, Source } from '../content/ports.ts';
@@ -37,6 +37,8 @@ export interface CoordinatorInit extends Pick<SessionInit, 'describe' | 'stats' 
   onRollouts?(tasks: readonly RolloutTask[]): void;
   /** What operators hold back on this host. Replaces the last list. */
   onBrakes?(brakes: readonly BrakeOrder[]): void;
+  /** How the fleet is, as the tracker says now and then. */
+  onFleetWord?(word: FleetWord): void;
   /** Somebody looks at this host for so long. */
   onWatch?(forMs: number): void;
   /** Whether the tracker may hear an image's name. @default always */
@@ -225,8 +227,10 @@ export class TrackerCoordinator implements Coordinator {
       case 'watch':
         this.#init.onWatch?.(event.forMs);
         return;
-      case 'welcome':
       case 'ping':
+        if (event.fleet !== undefined) this.#init.onFleetWord?.(event.fleet);
+        return;
+      case 'welcome':
     }
   }
 

@@ -81,7 +81,7 @@ export interface SessionInit {
 export interface SessionListener {
   /** The welcome is here; what is sent from now on belongs to this session. */
   opened(epoch: number): void;
-  /** Every known event but `welcome` and `ping`. What it throws ends the session. */
+  /** Every known event but `welcome`, and pings that say nothing. What it throws ends the session. */
   event(event: TrackerEvent): void;
   /** The session that was `opened` has ended. */
   lost(error: AgentError): void;
@@ -225,7 +225,7 @@ export class TrackerSession {
         watch();
         if (event.type === 'welcome') this.#welcomed(event, address, abort);
         else if (this.#opened === undefined) throw new AgentError('TRACKER_PROTOCOL', `the tracker sent "${event.type}" before its welcome`);
-        else if (event.type !== 'ping') this.#listener.event(event);
+        else if (event.type !== 'ping' || event.fleet !== undefined) this.#listener.event(event);
         const quietMs = SILENT_HEARTBEATS * (this.#opened?.welcome.heartbeatMs ?? WELCOME_TIMEOUT_MS);
         watch = clock.after(quietMs, () => abort.abort(silence));
       }

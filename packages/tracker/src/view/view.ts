@@ -13,6 +13,7 @@ import type { AuditDetail, AuditLog } from '../operators/audit-log.ts';
 import type { EndReason } from '../sessions.ts';
 import type { State } from '../state.ts';
 import { ActiveImages } from './active-images.ts';
+import { TRACKER_VERSION } from '../version.ts';
 import { Alerts, brakeText } from './alerts.ts';
 import { Brakes, reaches } from './brakes.ts';
 import { gatherFacts, originFacts } from './facts.ts';
@@ -190,6 +191,7 @@ export class View {
     this.#now = undefined;
     this.#nowText = undefined;
     this.#noteVerdict(nowMs);
+    this.#sayToAgents(nowMs);
     this.live.tick(nowMs);
     this.#keep(this.history.flush(nowMs));
     this.#keep(this.catalogue.flush(nowMs));
@@ -304,6 +306,13 @@ export class View {
     if (known === this.#verdictCode) return;
     this.#verdictCode = known;
     this.record('tracker', 'verdict.change', known, { severity, text });
+  }
+
+  /** For whoever asks an agent while this tracker is gone. */
+  #sayToAgents(nowMs: number): void {
+    const { hosts, verdict } = this.fleetNow(nowMs);
+    const { up, stale, down, pulling } = hosts;
+    this.#fleet.sessions.sayWithPings({ up, stale, down, pulling, verdict: verdict.text.slice(0, 512), version: TRACKER_VERSION });
   }
 
   #noteVersions(nowMs: number): void {
