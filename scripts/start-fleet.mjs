@@ -3,23 +3,21 @@
 // The programs get sessions of their own, so that Ctrl-C reaches this process alone; it stops agents first (they finish open pulls with
 // the tracker's help), then the tracker. A second Ctrl-C stops at once. A terminal's Ctrl-C arrives twice, from the terminal and from npm:
 // signals that close together are one. Invariant: when this process ends, none of its programs is left.
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync } from 'node:fs';
 import { get as httpGet } from 'node:http';
 import { get as httpsGet } from 'node:https';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { root, workspaceNode } from './setup.mjs';
 import { pullableImage } from './start-image.mjs';
-import { JOIN_TOKEN_FILE, parseOptions, planFleet, TRACKER_DATA, TRACKER_MAIN, USAGE, UsageError, welcomeText } from './start-plan.mjs';
+import { JOIN_TOKEN_FILE, parseOptions, planFleet, USAGE, UsageError, welcomeText } from './start-plan.mjs';
 
 /** @typedef {import('./start-plan.mjs').Program} Program */
 
 const READY_TIMEOUT_MS = 30_000;
 const READY_POLL_MS = 50;
-const LOGIN_TIMEOUT_MS = 10_000;
 /** Two signals closer than this are one Ctrl-C that came by two ways. */
 const SAME_SIGNAL_MS = 300;
 /** A little over the agent's own drainTimeoutMs. */
@@ -53,22 +51,8 @@ export async function start(argv) {
   // The tracker makes the join token at its first start; later the agents need not wait for it.
   if (!known) await fleet.start([plan.tracker]);
   await fleet.start(known ? [plan.tracker, ...plan.agents] : plan.agents);
-  const text = welcomeText(options, plan, await image, fleet.stopping ? undefined : await signInLink());
+  const text = welcomeText(options, plan, await image);
   if (!fleet.stopping) process.stdout.write(text);
-}
-
-/**
- * A link to the dashboard with a one-use code, made by the tracker's own command.
- * @returns {Promise<string | undefined>} undefined where it could not be made, which is told
- */
-async function signInLink() {
-  try {
-    const { stdout } = await promisify(execFile)(workspaceNode, [TRACKER_MAIN, 'login', '--data', TRACKER_DATA], { cwd: root, timeout: LOGIN_TIMEOUT_MS });
-    return stdout.trim();
-  } catch (error) {
-    process.stderr.write(`no link to the dashboard could be made: ${error instanceof Error ? error.message : String(error)}\n`);
-    return undefined;
-  }
 }
 
 /** The programs of one `npm start`. `starting -> running -> stopping`, and never back. */

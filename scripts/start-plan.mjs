@@ -15,9 +15,6 @@ const HOST = '127.0.0.1';
 const DEFAULT_BASE_PORT = 5050;
 const AGENT_STRIDE = 100;
 const MAX_AGENTS = 50;
-export const TRACKER_MAIN = 'packages/tracker/src/main.ts';
-export const TRACKER_DATA = '.flotilla/tracker';
-const LOGIN_COMMAND = `node_modules/.bin/node ${TRACKER_MAIN} login --data ${TRACKER_DATA}`;
 export const JOIN_TOKEN_FILE = '.flotilla/tracker/join-token';
 
 export const USAGE = `npm start -- [options]
@@ -95,7 +92,7 @@ export function planFleet({ agents, basePort, origins, defaultOrigin }) {
   return {
     tracker: {
       name: 'tracker',
-      args: [TRACKER_MAIN, '--listen', `${HOST}:${trackerPort}`, '--data', TRACKER_DATA],
+      args: ['packages/tracker/src/main.ts', '--listen', `${HOST}:${trackerPort}`, '--data', '.flotilla/tracker'],
       listeners: [{ flag: '--listen', port: trackerPort }],
       logFile: '.flotilla/tracker.log',
       readyUrl: `https://${HOST}:${trackerPort}/readyz`,
@@ -137,9 +134,8 @@ function planAgent(k, port, trackerPort, shared) {
  * @param {Options} options
  * @param {Plan} plan
  * @param {string} image the image of the pull line, origin first
- * @param {string} [link] signs in at the dashboard, once
  */
-export function welcomeText(options, plan, image, link) {
+export function welcomeText(options, plan, image) {
   // Clients take a name without a dot for a short name and never look for its mirror.
   const mirrored = options.origins.find((origin) => origin.name.includes('.'))?.name ?? 'docker.io';
   const endpoints = plan.agents.map((_, index) => `${HOST}:${options.basePort + AGENT_STRIDE * index}`);
@@ -154,10 +150,9 @@ Pull an image through ${plan.agents.length === 1 ? 'the agent' : 'agent 1'}:
 Or keep image names as they are; put this into /etc/containers/registries.conf.d/flotilla.conf:
 
 ${mirrorDropIn(mirrored, endpoints[0] ?? '').replaceAll(/^(?=.)/gm, '  ')}
-Dashboard  ${link ?? `https://${HOST}:${options.basePort + 2}`}
-           ${link === undefined ? '' : 'signs in once, within ten minutes; '}for a new link: ${LOGIN_COMMAND}
-Logs       ${[plan.tracker, ...plan.agents].map((program) => program.logFile).join(', ')}
-Stop       Ctrl-C
+Tracker  https://${HOST}:${options.basePort + 2}
+Logs     ${[plan.tracker, ...plan.agents].map((program) => program.logFile).join(', ')}
+Stop     Ctrl-C
 `;
 }
 

@@ -53,8 +53,6 @@ describe('npm start', () => {
     expect(text).toContain('podman pull --tls-verify=false 127.0.0.1:5050/lab/team/app:1\n');
     // "lab" has no dot: podman would take lab/team/app for a short name.
     expect(text).toContain('prefix = "docker.io"');
-    expect(text).toContain('Dashboard  https://127.0.0.1:5052\n');
-    expect(welcomeText(options, planFleet(options), 'lab/team/app:1', 'https://127.0.0.1:5052/#code=x')).toContain('Dashboard  https://127.0.0.1:5052/#code=x\n           signs in once, within ten minutes; for a new link: ');
     expect(mirrorDropIn('quay.io', '127.0.0.1:5050')).toContain('location = "127.0.0.1:5050/quay.io"');
   });
 });
