@@ -3,7 +3,7 @@
 // Bounds: as agent-report has them; of what waits too long for a tracker the oldest goes. A manifest is told again after RETELL_MS: that it is still
 // in use is news.
 
-import { MAX_ERRORS, MAX_FINISHED, MAX_MANIFESTS, MAX_MANIFEST_BLOBS, type FinishedBlob, type HostReport, type SeenManifest } from '@flotilla/shared/agent-report';
+import { MAX_ERRORS, MAX_FINISHED, MAX_MANIFESTS, MAX_MANIFEST_BLOBS, MAX_REQUEST_IDS, type FinishedBlob, type HostReport, type SeenManifest } from '@flotilla/shared/agent-report';
 import type { ManifestReference } from '../content/manifest.ts';
 import type { Repository } from '../content/ports.ts';
 
@@ -11,6 +11,8 @@ const RETELL_MS = 60_000;
 const MAX_TOLD = 4_096;
 /** Blobs of which it is remembered which manifest names them. */
 const MAX_NAMED = 20_000;
+/** Blobs that are asked for; those that are here already are never finished. */
+const MAX_ASKED = 1_024;
 const MAX_NAME = 255;
 const MAX_MESSAGE = 255;
 
@@ -35,6 +37,8 @@ export class ToldOnce {
   readonly #toldMs = new Map<string, number>();
   readonly #manifestOf = new Map<string, string>();
   readonly #errors: HostReport['errors'] = [];
+  /** Requests that wait for a blob, the first few of each. */
+  readonly #asked = new Map<string, string[]>();
 
   constructor(now: () => number) {
     this.#now = now;
@@ -49,9 +53,20 @@ export class ToldOnce {
     return this.#errors;
   }
 
-  blob(blob: Omit<FinishedBlob, 'manifest'>): void {
+  /** A client asks for a blob. */
+  asked(blob: string, requestId: string): void {
+    const ids = this.#asked.get(blob) ?? [];
+    if (ids.length < MAX_REQUEST_IDS) ids.push(requestId);
+    this.#asked.delete(blob);
+    this.#asked.set(blob, ids);
+    if (this.#asked.size > MAX_ASKED) this.#asked.delete(this.#asked.keys().next().value!);
+  }
+
+  blob(blob: Omit<FinishedBlob, 'manifest' | 'requestIds'>): void {
     const manifest = this.#manifestOf.get(blob.digest);
-    this.#finished.push({ ...blob, ...(manifest !== undefined && { manifest }) });
+    const requestIds = this.#asked.get(blob.digest);
+    this.#asked.delete(blob.digest);
+    this.#finished.push({ ...blob, ...(manifest !== undefined && { manifest }), ...(requestIds !== undefined && { requestIds }) });
     if (this.#finished.length > MAX_FINISHED) this.#finished.shift();
   }
 
