@@ -9,6 +9,9 @@ import type { Repository } from '../content/ports.ts';
 
 const RETELL_MS = 60_000;
 const MAX_TOLD = 4_096;
+const MAX_WAITING_MANIFESTS = 64;
+/** Of finished blobs or manifests in one report, as JSON: a post has 1 MiB. */
+const MAX_REPORT_BYTES = 256 * 1024;
 /** Blobs of which it is remembered which manifest names them. */
 const MAX_NAMED = 20_000;
 /** Blobs that are asked for; those that are here already are never finished. */
@@ -32,8 +35,8 @@ export interface ManifestSeen {
 
 export class ToldOnce {
   readonly #now: () => number;
-  #finished: FinishedBlob[] = [];
-  #manifests: SeenManifest[] = [];
+  readonly #finished: FinishedBlob[] = [];
+  readonly #manifests: SeenManifest[] = [];
   readonly #toldMs = new Map<string, number>();
   readonly #manifestOf = new Map<string, string>();
   readonly #errors: HostReport['errors'] = [];
@@ -89,7 +92,7 @@ export class ToldOnce {
         return { digest: each.digest, size: each.size, kind: each.kind, ...(platform !== undefined && { platform: platform.slice(0, 64) }) };
       }),
     });
-    if (this.#manifests.length > MAX_TOLD) this.#manifests.shift();
+    if (this.#manifests.length > MAX_WAITING_MANIFESTS) this.#manifests.shift();
   }
 
   error(code: string, message: string): void {
@@ -97,12 +100,9 @@ export class ToldOnce {
     if (this.#errors.length > MAX_ERRORS) this.#errors.pop();
   }
 
-  /** What is to be told next. It counts as told. */
+  /** What is to be told next, no more than a post has room for. It counts as told. */
   take(): { finished: FinishedBlob[]; manifests: SeenManifest[] } {
-    const told = { finished: this.#finished.slice(0, MAX_FINISHED), manifests: this.#manifests.slice(0, MAX_MANIFESTS) };
-    this.#finished = this.#finished.slice(MAX_FINISHED);
-    this.#manifests = this.#manifests.slice(MAX_MANIFESTS);
-    return told;
+    return { finished: takeSome(this.#finished, MAX_FINISHED), manifests: takeSome(this.#manifests, MAX_MANIFESTS) };
   }
 
   #name(blob: string, manifest: string): void {
@@ -110,4 +110,16 @@ export class ToldOnce {
     this.#manifestOf.set(blob, manifest);
     if (this.#manifestOf.size > MAX_NAMED) this.#manifestOf.delete(this.#manifestOf.keys().next().value!);
   }
+}
+
+/** From the front of `waiting`; the first in any case. */
+function takeSome<T>(waiting: T[], most: number): T[] {
+  let count = 0;
+  let bytes = 0;
+  for (const each of waiting) {
+    bytes += Buffer.byteLength(JSON.stringify(each));
+    if (count >= most || (count > 0 && bytes > MAX_REPORT_BYTES)) break;
+    count++;
+  }
+  return waiting.splice(0, count);
 }
