@@ -18,16 +18,23 @@ import { startPatternOrigin, type PatternOrigin } from './pattern-origin.ts';
 import { median } from './median.ts';
 
 const MIB = 1024 * 1024;
-const LARGE_MIB = 512;
-const SMALL_MIB = 16;
 /** The stated limits. */
 export const MIN_SHARE_OF_NGINX = 0.5;
 export const MAX_FIRST_BYTE_MS = 5;
 export const MAX_MANIFEST_ADDED_MS = 3;
 
-const PAIRS = 9;
-const FIRST_BYTES = 41;
-const MANIFEST_PAIRS = 201;
+/** How much is measured. */
+export interface ServingSize {
+  readonly blobsMiB: readonly number[];
+  /** Of downloads, each by all clients of a figure. */
+  readonly pairs: number;
+  /** Of single requests. */
+  readonly requestPairs: number;
+}
+
+const FULL: ServingSize = { blobsMiB: [512, 16], pairs: 9, requestPairs: 101 };
+const CLIENTS = [1, 4];
+const WARMING_REQUESTS = 20;
 
 interface ThroughputFigure {
   readonly blobMiB: number;
@@ -59,7 +66,8 @@ interface Subject {
   readonly nginxUrl: string;
 }
 
-export async function benchServing(progress: (text: string) => void): Promise<ServingResult> {
+/** Needs Debian's docker-registry, nginx and curl. */
+export async function benchServing(progress: (text: string) => void, size: ServingSize = FULL): Promise<ServingResult> {
   await using opened = new AsyncDisposableStack();
   const registry = await startRegistry();
   opened.defer(() => registry.close());
@@ -67,7 +75,7 @@ export async function benchServing(progress: (text: string) => void): Promise<Se
   opened.defer(() => nginx.close());
   const fleet = await FleetProcesses.start();
   opened.defer(() => fleet.close());
-  const origins = await Promise.all([LARGE_MIB, SMALL_MIB].map((mib) => startPatternOrigin(mib * MIB)));
+  const origins = await Promise.all(size.blobsMiB.map((mib) => startPatternOrigin(mib * MIB)));
   opened.defer(async () => void (await Promise.all(origins.map((origin) => origin.close()))));
   const flags = [...origins.flatMap((origin, i) => ['--origin', `bench${i}=${origin.url}`]), '--origin', `lab=${registry.url}`];
   const agent = await fleet.addAgent('server', flags);
@@ -76,15 +84,15 @@ export async function benchServing(progress: (text: string) => void): Promise<Se
   const firstByteMs: { blobMiB: number; agentMs: number; nginxMs: number }[] = [];
   for (const [i, origin] of origins.entries()) {
     const subject = await place(agent, `bench${i}/blob`, nginx, origin);
-    for (const clients of [1, 4]) {
+    for (const clients of CLIENTS) {
       progress(`${subject.blobMiB} MiB to ${clients} ${clients === 1 ? 'client' : 'clients'}`);
-      throughput.push(await measureThroughput(subject, clients));
+      throughput.push(await measureThroughput(subject, clients, size.pairs));
     }
     progress(`first byte of ${subject.blobMiB} MiB`);
-    firstByteMs.push({ blobMiB: subject.blobMiB, ...(await measureFirstByte(subject)) });
+    firstByteMs.push({ blobMiB: subject.blobMiB, ...(await measureFirstByte(subject, size.requestPairs)) });
   }
   progress('manifests');
-  const manifests = await measureManifests(registry.url, agent.url);
+  const manifests = await measureManifests(registry.url, agent.url, size.requestPairs);
   const ok =
     throughput.every(({ share }) => share >= MIN_SHARE_OF_NGINX) &&
     firstByteMs.every(({ agentMs }) => agentMs <= MAX_FIRST_BYTE_MS) &&
@@ -102,10 +110,10 @@ async function place(agent: AgentProgram, repository: string, nginx: Nginx, orig
   return { blobMiB: origin.size / MIB, agentUrl, nginxUrl: `${nginx.url}/${name}` };
 }
 
-async function measureThroughput({ blobMiB, agentUrl, nginxUrl }: Subject, clients: number): Promise<ThroughputFigure> {
+async function measureThroughput({ blobMiB, agentUrl, nginxUrl }: Subject, clients: number, pairs: number): Promise<ThroughputFigure> {
   const agent: number[] = [];
   const nginx: number[] = [];
-  for (let pair = -1; pair < PAIRS; pair++) {
+  for (let pair = -1; pair < pairs; pair++) {
     const both = [await download(nginxUrl, clients, blobMiB), await download(agentUrl, clients, blobMiB)];
     // The first pair warms both.
     if (pair < 0) continue;
@@ -128,10 +136,10 @@ async function download(url: string, clients: number, blobMiB: number): Promise<
   return (clients * blobMiB * MIB) / 1e6 / Math.max(...seconds);
 }
 
-async function measureFirstByte({ agentUrl, nginxUrl }: Subject): Promise<{ agentMs: number; nginxMs: number }> {
+async function measureFirstByte({ agentUrl, nginxUrl }: Subject, pairs: number): Promise<{ agentMs: number; nginxMs: number }> {
   const agent: number[] = [];
   const nginx: number[] = [];
-  for (let pair = 0; pair < FIRST_BYTES; pair++) {
+  for (let pair = 0; pair < pairs; pair++) {
     nginx.push(await firstByte(nginxUrl));
     agent.push(await firstByte(agentUrl));
   }
@@ -152,7 +160,7 @@ async function firstByte(url: string): Promise<number> {
   return ms;
 }
 
-async function measureManifests(originUrl: string, agentUrl: string): Promise<ManifestFigure[]> {
+async function measureManifests(originUrl: string, agentUrl: string, pairs: number): Promise<ManifestFigure[]> {
   const target = new PushTarget(originUrl, 'bench/image');
   const config = await target.blob('application/vnd.oci.image.config.v1+json', Buffer.from('{"architecture":"amd64","os":"linux"}'));
   const manifest = await target.manifest({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.manifest.v1+json', config, layers: [] }, '1');
@@ -177,7 +185,7 @@ async function measureManifests(originUrl: string, agentUrl: string): Promise<Ma
     const path = `manifests/${reference}`;
     const origin: number[] = [];
     const agent: number[] = [];
-    for (let pair = -20; pair < MANIFEST_PAIRS; pair++) {
+    for (let pair = -WARMING_REQUESTS; pair < pairs; pair++) {
       const both = [await ask(method, `${originUrl}/v2/bench/image/${path}`), await ask(method, `${agentUrl}/v2/lab/bench/image/${path}`)];
       if (pair < 0) continue;
       origin.push(both[0]!);

@@ -65,6 +65,15 @@ test('an image by its name, its copies, and who got it from whom', async () => {
   const pulls = await ofB();
   expect(new Set(pulls.map(({ image: name }) => name))).toEqual(new Set(['lab/team/app:v1']));
   expect(pulls.flatMap(({ from }) => from).map(({ peerId, name }) => [peerId, name])).toContainEqual([a.running.peerId, 'a']);
+  // What a client calls its request is told to the origin, and finds the pull.
+  const named = origin.addImage('team/named', 'v1', [1000]).layers[0]!.digest;
+  await pull(a, `lab/team/named/blobs/${named}`, { headers: { 'x-request-id': 'build-4711' } });
+  expect(origin.requests.filter(({ requestId }) => requestId === 'build-4711').map(({ method, digest }) => [method, digest])).toContainEqual(['HEAD', named]);
+  await until('the request is known', async () => {
+    view.look(Date.now() + 40_000);
+    return (await view.history.byRequest('build-4711')) !== undefined;
+  });
+  expect(await view.history.byRequest('build-4711')).toMatchObject({ host: 'a', image: 'lab/team/named', blobs: [{ digest: named }] });
   const { receivers } = await view.history.receivedFrom(a.running.peerId);
   expect([...receivers.keys()]).toEqual([b.running.peerId]);
 });

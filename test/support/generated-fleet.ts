@@ -33,6 +33,9 @@ export interface GeneratedInit {
 const TROUBLES = ['link', 'disk', 'cpu', 'no-peers', 'throttled'] as const;
 type Trouble = (typeof TROUBLES)[number];
 
+/** Hosts that read the first copy. */
+const ORIGIN_READERS = 3;
+
 interface Layer {
   readonly blob: BlobKey;
   readonly chunks: number;
@@ -150,7 +153,7 @@ export class GeneratedFleet {
     const vitals: Vitals = {
       atMs: nowMs,
       peerRate: Math.round(trouble === undefined ? (arrived + rate) / 2 : rate),
-      originRate: 0,
+      originRate: this.#hosts.indexOf(host) < ORIGIN_READERS && arrived > 0 ? Math.round(rate / 2) : 0,
       uploadRate: Math.round(rate * (0.8 + 0.4 * this.#random())),
       loop: trouble === 'cpu' ? 0.97 : 0.3 + 0.2 * this.#random(),
       cpu: 0.6,

@@ -29,6 +29,15 @@ export function needs(...all: readonly Need[]): (name: string, body: () => void)
   };
 }
 
+/** The same for programs that Debian does not have: without them the tests are skipped, with CI=true as well. */
+export function optionally(...all: readonly Need[]): (name: string, body: () => void) => void {
+  const missing = all.filter((need) => !isHere(need));
+  if (missing.length === 0) return describe;
+  return (name, body) => {
+    describe.skip(`${name} (${missing.join(', ')}: not on PATH, and not in Debian)`, body);
+  };
+}
+
 function isHere(need: Need): boolean {
   return need === 'root' ? process.getuid?.() === 0 : programPath(need) !== undefined;
 }

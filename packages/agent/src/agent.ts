@@ -113,6 +113,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     },
     credentials: await openCredentials(config, log),
     userAgent: `flotilla/${AGENT_VERSION}`,
+    requestId: vitals.requestId,
   });
   opened.defer(() => origin.close());
   const rights = await Rights.open(join(config.data, 'rights'), {
@@ -182,7 +183,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   );
   opened.defer(() => prefetch.close());
   const images = new Images({ origin, downloads, rights, coordinator, prefetch, log, fallback: (kind) => metrics.content.fallback(kind), onManifest: vitals.manifest, now: Date.now });
-  const asked = new RequestLog(vitals.faults.watchContent(images), Date.now);
+  const asked = new RequestLog(vitals.watch(images), Date.now);
   const tls = await endpointTls(config, log);
   const registry = createRegistry(
     { content: asked, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry },

@@ -14,6 +14,7 @@ const Count = Type.Integer({ minimum: 0, maximum: 0x7fffffff });
 const TimestampMs = Type.Integer({ minimum: 0 });
 
 export const MAX_FINISHED = 256;
+export const MAX_REQUEST_IDS = 4;
 export const MAX_SOURCES = 64;
 export const MAX_MANIFESTS = 32;
 export const MAX_MANIFEST_BLOBS = 1024;
@@ -78,7 +79,7 @@ export const FinishedBlob = Type.Object({
   sources: Type.Array(Type.Tuple([PeerId, Bytes]), { maxItems: MAX_SOURCES }),
   error: Type.Optional(Type.String({ maxLength: 64 })),
   /** Of the clients' requests that waited for it, the first few. */
-  requestIds: Type.Optional(Type.Array(Type.String({ maxLength: 64 }), { maxItems: 4 })),
+  requestIds: Type.Optional(Type.Array(Type.String({ maxLength: 128 }), { maxItems: MAX_REQUEST_IDS })),
 });
 export type FinishedBlob = Static<typeof FinishedBlob>;
 

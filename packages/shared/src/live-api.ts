@@ -261,6 +261,7 @@ export const ImageNow = Type.Object({
   done: Count,
   share: Thousandths,
   rate: Rate,
+  /** Until the last of those that move is done. */
   timeLeftMs: Type.Optional(Count),
   layers: Type.Array(LayerProgress),
   slowest: Type.Array(SlowHost),

@@ -323,6 +323,8 @@ export interface Caller {
   readonly asksOrigin: boolean;
   /** The agent itself, on its operator's word: its own credentials are used, whatever the rules for local callers say. */
   readonly own?: true;
+  /** What the client calls its request, or the endpoint does. */
+  readonly requestId?: string;
 }
 
 /** Images as the local endpoint serves them, to a caller that may read them at the origin. Throws AgentError. */

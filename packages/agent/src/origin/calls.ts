@@ -45,6 +45,8 @@ export type Answered = Answer & { readonly right: Right };
 
 export interface CallsSettings {
   readonly userAgent: string;
+  /** Of the client's request that is at work, to be told to the origin. */
+  readonly requestId: () => string | undefined;
   /** First pause before trying again; doubles, with jitter. */
   readonly backoffMs: number;
   readonly random: () => number;
@@ -240,7 +242,8 @@ export class Calls {
   async #sent(link: OriginLink, kind: RequestKind, request: OutgoingRequest, signal: AbortSignal): Promise<Answer> {
     link.standing.requested();
     // `identity`: nobody on the way may re-encode a blob.
-    const headers = { 'user-agent': this.#settings.userAgent, 'accept-encoding': 'identity', ...request.headers };
+    const requestId = this.#settings.requestId();
+    const headers = { 'user-agent': this.#settings.userAgent, 'accept-encoding': 'identity', ...(requestId !== undefined && { 'x-request-id': requestId }), ...request.headers };
     try {
       const answer = await link.connections.send({ ...request, headers }, signal);
       this.#metrics.originRequest(kind, answer.status);

@@ -40,6 +40,8 @@ export interface OriginDeps {
   /** Asked where an origin says the length of a blob nowhere. @default nobody knows */
   readonly knownSize?: KnownSize;
   readonly userAgent?: string;
+  /** Sent as X-Request-Id. @default none */
+  readonly requestId?: () => string | undefined;
   /** Milliseconds since the epoch, never going back. */
   readonly nowMs?: () => number;
   readonly random?: () => number;
@@ -89,10 +91,10 @@ class RegistryClient implements OriginClient {
     if (defaultOrigin !== undefined && !this.#table.has(defaultOrigin) && !isUnlistedHost(defaultOrigin)) {
       throw new AgentError('CONFIG_INVALID', `--default-origin "${defaultOrigin}" is neither a configured origin nor a DNS host`);
     }
-    const { nowMs = () => Math.round(performance.timeOrigin + performance.now()), random = Math.random, userAgent = 'flotilla' } = deps;
+    const { nowMs = () => Math.round(performance.timeOrigin + performance.now()), random = Math.random, userAgent = 'flotilla', requestId = () => undefined } = deps;
     const limits = { ...DEFAULT_CONNECTION_LIMITS, ...config.limits };
     this.#links = new OriginLinks(this.#table, { limits, proxy: config.proxy ?? {}, ...(deps.lookup === undefined ? {} : { lookup: deps.lookup }) }, nowMs);
-    this.#calls = new Calls(this.#links, deps.metrics, deps.credentials ?? NO_CREDENTIALS, { userAgent, backoffMs: config.backoffMs ?? 200, random, nowMs });
+    this.#calls = new Calls(this.#links, deps.metrics, deps.credentials ?? NO_CREDENTIALS, { userAgent, requestId, backoffMs: config.backoffMs ?? 200, random, nowMs });
     this.#sizes = new BlobSizes({
       calls: this.#calls,
       metrics: deps.metrics,

@@ -45,7 +45,7 @@ export class Call {
     const given = request.headers['x-request-id']?.toString();
     this.id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
     this.method = request.method ?? '';
-    this.caller = { authorization: request.headers.authorization, asksOrigin: this.method === 'HEAD' };
+    this.caller = { authorization: request.headers.authorization, asksOrigin: this.method === 'HEAD', requestId: this.id };
     this.signal = this.#abort.signal;
     this.#nowMs = nowMs;
     this.#startedMs = nowMs();

@@ -27,7 +27,7 @@ describe('tags', () => {
     expect(reply.headers.link).toBeUndefined();
     expect(json(reply)).toEqual({ name: 'docker.io/library/nginx', tags: ['1', '2'] });
     expect(served.content.pages).toEqual([{}]);
-    expect(served.content.callers).toEqual([{ authorization: 'Basic eDp5', asksOrigin: false }]);
+    expect(served.content.callers).toEqual([{ authorization: 'Basic eDp5', asksOrigin: false, requestId: expect.any(String) as string }]);
   });
 
   test('n and last go on, and Link names the next page as the client must ask for it', async () => {
@@ -92,7 +92,7 @@ describe('referrers', () => {
     const manifests = [referrer('a', 'application/spdx+json'), referrer('b')];
     served.content.found = { supported: true, manifests };
     expect(json(await ask(served, REFERRERS, { headers: { authorization: 'Bearer t' } }))).toMatchObject({ manifests });
-    expect(served.content.callers).toEqual([{ authorization: 'Bearer t', asksOrigin: false }]);
+    expect(served.content.callers).toEqual([{ authorization: 'Bearer t', asksOrigin: false, requestId: expect.any(String) as string }]);
   });
 
   test.each(['application%2Fspdx%2Bjson', 'application/spdx+json'])('artifactType=%s', async (type) => {

@@ -76,6 +76,13 @@ describe('merging', () => {
     expect(messagesOf(outbox.take(0))).toEqual([progress('l', 7), stats(2), progress('m', 6)]);
   });
 
+  test('stats that say what is told once are not replaced', () => {
+    const outbox = new Outbox();
+    const telling = { ...stats(1), manifests: [{ ...blobA, mediaType: 'm', blobs: [] }] } as AgentMessage;
+    for (const message of [stats(0), telling, stats(2), stats(3)]) outbox.push(message, 0);
+    expect(messagesOf(outbox.take(0))).toEqual([telling, stats(3)]);
+  });
+
   test('for any sequence, replaying what is posted gives what was meant', () => {
     const message = fc.record({ blob: fc.constantFrom(blobA, blobB), first: fc.integer({ min: 0, max: 30 }), count: fc.integer({ min: 1, max: 5 }), lost: fc.boolean(), post: fc.boolean() });
     const replay = (messages: AgentMessage[]): string[] => {

@@ -5,11 +5,8 @@
 // Bound: MAX_QUEUED messages. Past it progress and stats are dropped, then the outbox is overfull: the session must be opened
 // anew, which tells everything afresh from the members' own state. Nothing else is ever lost silently.
 
-import { MAX_FINISHED, MAX_MANIFESTS } from '@flotilla/shared/agent-report';
 import { toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { MAX_BATCH_BYTES, type AgentMessage } from '@flotilla/shared/tracker-api';
-
-type Stats = Extract<AgentMessage, { type: 'stats' }>;
 
 export const MAX_QUEUED = 8192;
 export const COALESCE_MS = 250;
@@ -98,7 +95,9 @@ export class Outbox {
       return true;
     }
     if (!DISPENSABLE.has(message.type)) return false;
-    waiting.message = message.type === 'stats' && waiting.message.type === 'stats' ? newerStats(waiting.message, message) : message;
+    // What is told once is not lost with older figures: it goes by itself.
+    if (waiting.message.type === 'stats' && (waiting.message.finished ?? waiting.message.manifests) !== undefined) return false;
+    waiting.message = message;
     return true;
   }
 
@@ -137,13 +136,6 @@ function laneOf(message: AgentMessage): string {
   if (message.type === 'progress') return `progress ${message.leaseId}`;
   if (message.type === 'rollout-progress' || message.type === 'rollout-result') return `rollout ${message.rolloutId}`;
   return 'blob' in message ? `${message.blob.digest} ${message.blob.size}` : message.type;
-}
-
-/** What is told once is not lost with the older ones. */
-function newerStats(older: Stats, newer: Stats): Stats {
-  const finished = [...(older.finished ?? []), ...(newer.finished ?? [])].slice(-MAX_FINISHED);
-  const manifests = [...(older.manifests ?? []), ...(newer.manifests ?? [])].slice(-MAX_MANIFESTS);
-  return { ...newer, ...(finished.length > 0 && { finished }), ...(manifests.length > 0 && { manifests }) };
 }
 
 function mergeRanges(a: readonly IndexRange[], b: readonly IndexRange[]): [number, number][] {

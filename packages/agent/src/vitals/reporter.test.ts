@@ -121,6 +121,23 @@ test('a manifest is told again after a minute, by another tag at once; names tha
   expect(told.waiting).toBe(false);
 });
 
+test('a report has room in a post, whatever has piled up', () => {
+  const told = new ToldOnce(() => 0);
+  const sources = Array.from({ length: 64 }, (): [string, number] => [PEER, 1_000_000_000]);
+  for (let at = 0; at < 256; at++) told.blob({ digest: DIGEST, size: at, startedAtMs: 1, endedAtMs: 2, originBytes: 0, resumedBytes: 0, duplicateBytes: 0, peerBytes: 0, sources });
+  const references = Array.from({ length: 2_000 }, (_, n) => ({ digest: parseDigest(`sha256:${n.toString(16).padStart(64, '0')}`), size: 1, mediaType: 'l', kind: 'blob' as const }));
+  for (let at = 0; at < 40; at++) told.manifest({ repository: { origin: 'lab', repository: `app-${at}` }, digest: DIGEST, size: 1, mediaType: 'm', references, platforms: new Map(), named: true });
+  const sizes: number[] = [];
+  const told256: number[] = [];
+  while (told.waiting) {
+    const taken = told.take();
+    told256.push(...taken.finished.map(({ size }) => size));
+    sizes.push(Buffer.byteLength(JSON.stringify(taken)));
+  }
+  expect(Math.max(...sizes)).toBeLessThan(700_000);
+  expect(told256).toEqual(Array.from({ length: 256 }, (_, at) => at));
+});
+
 test('without a tracker the oldest goes', () => {
   const told = new ToldOnce(() => 0);
   for (let at = 0; at < 300; at++) told.blob({ digest: DIGEST, size: at, startedAtMs: 1, endedAtMs: 2, originBytes: 0, resumedBytes: 0, duplicateBytes: 0, peerBytes: 0, sources: [] });

@@ -3,14 +3,19 @@
 // Bounds: as agent-report has them; of what waits too long for a tracker the oldest goes. A manifest is told again after RETELL_MS: that it is still
 // in use is news.
 
-import { MAX_ERRORS, MAX_FINISHED, MAX_MANIFESTS, MAX_MANIFEST_BLOBS, type FinishedBlob, type HostReport, type SeenManifest } from '@flotilla/shared/agent-report';
+import { MAX_ERRORS, MAX_FINISHED, MAX_MANIFESTS, MAX_MANIFEST_BLOBS, MAX_REQUEST_IDS, type FinishedBlob, type HostReport, type SeenManifest } from '@flotilla/shared/agent-report';
 import type { ManifestReference } from '../content/manifest.ts';
 import type { Repository } from '../content/ports.ts';
 
 const RETELL_MS = 60_000;
 const MAX_TOLD = 4_096;
+const MAX_WAITING_MANIFESTS = 64;
+/** Of finished blobs or manifests in one report, as JSON: a post has 1 MiB. */
+const MAX_REPORT_BYTES = 256 * 1024;
 /** Blobs of which it is remembered which manifest names them. */
 const MAX_NAMED = 20_000;
+/** Blobs that are asked for; those that are here already are never finished. */
+const MAX_ASKED = 1_024;
 const MAX_NAME = 255;
 const MAX_MESSAGE = 255;
 
@@ -30,11 +35,13 @@ export interface ManifestSeen {
 
 export class ToldOnce {
   readonly #now: () => number;
-  #finished: FinishedBlob[] = [];
-  #manifests: SeenManifest[] = [];
+  readonly #finished: FinishedBlob[] = [];
+  readonly #manifests: SeenManifest[] = [];
   readonly #toldMs = new Map<string, number>();
   readonly #manifestOf = new Map<string, string>();
   readonly #errors: HostReport['errors'] = [];
+  /** Requests that wait for a blob, the first few of each. */
+  readonly #asked = new Map<string, string[]>();
 
   constructor(now: () => number) {
     this.#now = now;
@@ -49,9 +56,20 @@ export class ToldOnce {
     return this.#errors;
   }
 
-  blob(blob: Omit<FinishedBlob, 'manifest'>): void {
+  /** A client asks for a blob. */
+  asked(blob: string, requestId: string): void {
+    const ids = this.#asked.get(blob) ?? [];
+    if (ids.length < MAX_REQUEST_IDS) ids.push(requestId);
+    this.#asked.delete(blob);
+    this.#asked.set(blob, ids);
+    if (this.#asked.size > MAX_ASKED) this.#asked.delete(this.#asked.keys().next().value!);
+  }
+
+  blob(blob: Omit<FinishedBlob, 'manifest' | 'requestIds'>): void {
     const manifest = this.#manifestOf.get(blob.digest);
-    this.#finished.push({ ...blob, ...(manifest !== undefined && { manifest }) });
+    const requestIds = this.#asked.get(blob.digest);
+    this.#asked.delete(blob.digest);
+    this.#finished.push({ ...blob, ...(manifest !== undefined && { manifest }), ...(requestIds !== undefined && { requestIds }) });
     if (this.#finished.length > MAX_FINISHED) this.#finished.shift();
   }
 
@@ -74,7 +92,7 @@ export class ToldOnce {
         return { digest: each.digest, size: each.size, kind: each.kind, ...(platform !== undefined && { platform: platform.slice(0, 64) }) };
       }),
     });
-    if (this.#manifests.length > MAX_TOLD) this.#manifests.shift();
+    if (this.#manifests.length > MAX_WAITING_MANIFESTS) this.#manifests.shift();
   }
 
   error(code: string, message: string): void {
@@ -82,12 +100,9 @@ export class ToldOnce {
     if (this.#errors.length > MAX_ERRORS) this.#errors.pop();
   }
 
-  /** What is to be told next. It counts as told. */
+  /** What is to be told next, no more than a post has room for. It counts as told. */
   take(): { finished: FinishedBlob[]; manifests: SeenManifest[] } {
-    const told = { finished: this.#finished.slice(0, MAX_FINISHED), manifests: this.#manifests.slice(0, MAX_MANIFESTS) };
-    this.#finished = this.#finished.slice(MAX_FINISHED);
-    this.#manifests = this.#manifests.slice(MAX_MANIFESTS);
-    return told;
+    return { finished: takeSome(this.#finished, MAX_FINISHED), manifests: takeSome(this.#manifests, MAX_MANIFESTS) };
   }
 
   #name(blob: string, manifest: string): void {
@@ -95,4 +110,16 @@ export class ToldOnce {
     this.#manifestOf.set(blob, manifest);
     if (this.#manifestOf.size > MAX_NAMED) this.#manifestOf.delete(this.#manifestOf.keys().next().value!);
   }
+}
+
+/** From the front of `waiting`; the first in any case. */
+function takeSome<T>(waiting: T[], most: number): T[] {
+  let count = 0;
+  let bytes = 0;
+  for (const each of waiting) {
+    bytes += Buffer.byteLength(JSON.stringify(each));
+    if (count >= most || (count > 0 && bytes > MAX_REPORT_BYTES)) break;
+    count++;
+  }
+  return waiting.splice(0, count);
 }

@@ -1,13 +1,13 @@
 // What is watched of this host while it works, and the report that is made of it. agent.ts puts the meters where things happen.
 
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
 import { memoryUsage, resourceUsage } from 'node:process';
-import type { FinishedBlob } from '@flotilla/shared/agent-report';
 import { MAX_SOURCES } from '@flotilla/shared/agent-report';
 import type { EndedDownload } from '../content/downloads.ts';
 import type { HandedManifest } from '../content/images.ts';
 import { formatPlatform, indexEntries } from '../content/platform.ts';
-import type { Source } from '../content/ports.ts';
+import type { Caller, Content, Source } from '../content/ports.ts';
 import { ERRORS, type AgentError } from '../errors.ts';
 import { BusyMeter } from './busy-meter.ts';
 import { OriginFaults } from './origin-faults.ts';
@@ -26,12 +26,31 @@ export class Vitals {
   readonly faults: OriginFaults;
   readonly #told: ToldOnce;
   readonly #init: VitalsInit;
+  readonly #request = new AsyncLocalStorage<string>();
   #originBytes = 0;
 
   constructor(init: VitalsInit) {
     this.#init = init;
     this.#told = new ToldOnce(init.now);
     this.faults = new OriginFaults((error) => this.error(error));
+  }
+
+  /** What the client at work calls its request. */
+  readonly requestId = (): string | undefined => this.#request.getStore();
+
+  /** Local clients' questions, as `content` answers them. */
+  watch(content: Content): Content {
+    const watched = this.faults.watchContent(content);
+    const within = <T>(caller: Caller, ask: () => T): T => (caller.requestId === undefined ? ask() : this.#request.run(caller.requestId, ask));
+    return {
+      manifest: (repository, reference, accept, caller, signal) => within(caller, () => watched.manifest(repository, reference, accept, caller, signal)),
+      blob: (repository, digest, caller, signal) => {
+        if (caller.requestId !== undefined) this.#told.asked(digest, caller.requestId);
+        return within(caller, () => watched.blob(repository, digest, caller, signal));
+      },
+      tags: (repository, page, caller, signal) => within(caller, () => watched.tags(repository, page, caller, signal)),
+      referrers: (repository, digest, caller, signal) => within(caller, () => watched.referrers(repository, digest, caller, signal)),
+    };
   }
 
   /** Payload came off an origin's wire. */
@@ -51,7 +70,7 @@ export class Vitals {
 
   readonly ended = ({ key, source, startedMs, provenance, error }: EndedDownload): void => {
     const { peerBytes, originBytes, resumedBytes, duplicateBytes } = provenance.summary();
-    const blob: Omit<FinishedBlob, 'manifest'> = {
+    this.#told.blob({
       digest: key.digest,
       size: key.size,
       ...this.#nameOf(source),
@@ -63,8 +82,7 @@ export class Vitals {
       peerBytes,
       sources: provenance.sources(MAX_SOURCES),
       ...(error !== undefined && { error }),
-    };
-    this.#told.blob(blob);
+    });
   };
 
   /** The report, of what is here and what only the agent knows. */

@@ -161,8 +161,8 @@ export class ImageProgress {
     let rate = 0;
     let originRate = 0;
     let upRate = 0;
-    let left = 0;
-    let unknown = false;
+    /** Of those that move: what stands still would take for ever, and is told by its reason. */
+    let left: number | undefined;
     const slow: { readonly entry: SlowHost; readonly slowness: number }[] = [];
     for (const { host, held: own } of working) {
       const mine = host.rate(nowMs);
@@ -171,8 +171,7 @@ export class ImageProgress {
       upRate = Math.max(upRate, host.rateOf('uploaded', nowMs));
       this.#best.downRate = Math.max(this.#best.downRate, mine);
       const timeLeftMs = mine === 0 ? undefined : Math.ceil(((this.image.size - own) * 1000) / mine);
-      if (timeLeftMs === undefined) unknown = true;
-      else left = Math.max(left, timeLeftMs);
+      if (timeLeftMs !== undefined) left = Math.max(left ?? 0, timeLeftMs);
       slow.push({ entry: slowHost(host, own, this.image.size, mine, timeLeftMs), slowness: timeLeftMs ?? Number.POSITIVE_INFINITY });
     }
     for (const { host, whole } of all) if (whole) upRate = Math.max(upRate, host.rateOf('uploaded', nowMs));
@@ -185,7 +184,7 @@ export class ImageProgress {
       done,
       share: all.length === 0 || this.image.size === 0 ? 0 : Math.floor((1000 * held) / (all.length * this.image.size)),
       rate,
-      ...(working.length > 0 && !unknown && { timeLeftMs: left }),
+      ...(left !== undefined && { timeLeftMs: left }),
       layers,
       slowest: slow.slice(0, SLOWEST).map(({ entry }) => entry),
       groups: groupsOf(all.map((each) => ({ ...each, size: this.image.size })), nowMs),

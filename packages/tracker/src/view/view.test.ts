@@ -379,8 +379,8 @@ test('versions, settings and starts are on the timeline', async () => {
   }
   await TestAgent.reopen(tracker.url, undefined, new Newer());
   tracker.view.look(Date.now());
-  const body = (await ask('GET', 'timeline')).body as Timeline;
-  expect(body.events.map(({ kind, text }) => `${kind}: ${text}`)).toEqual(expect.arrayContaining(['version: 1 host: version 0 → 0.2.0', "settings: the tracker's metricsPerHost: false → true"]));
+  const texts = async (): Promise<string[]> => ((await ask('GET', 'timeline')).body as Timeline).events.map(({ kind, text }) => `${kind}: ${text}`);
+  await expect.poll(texts).toEqual(expect.arrayContaining(['version: 1 host: version 0 → 0.2.0', "settings: the tracker's metricsPerHost: false → true"]));
 });
 
 test('the API describes itself: every operator route, its role and its schemas', async () => {

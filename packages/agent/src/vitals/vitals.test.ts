@@ -1,0 +1,21 @@
+import { performance } from 'node:perf_hooks';
+import { expect, test } from 'vitest';
+import { Vitals } from './vitals.ts';
+
+test('a thread that never rests is seen as such', () => {
+  const vitals = new Vitals({ now: Date.now, mayName: () => true });
+  const reporter = vitals.reporter({
+    totals: () => ({ bytes: { peer: 0, origin: 0, store: 0, uploaded: 0, duplicate: 0 }, pulls: { active: 0, done: 0, failed: 0 }, store: { bytes: 0, limit: 0, blobs: 0 } }),
+    downloads: () => [],
+    peers: () => [],
+    freeBytes: () => 1,
+    limits: () => ({}),
+    brakes: () => [],
+  });
+  const endMs = performance.now() + 300;
+  while (performance.now() < endMs) Math.sqrt(endMs);
+  const { vitals: told } = reporter.stats();
+  expect(told!.loop).toBeGreaterThan(0.9);
+  expect(told!.cpu).toBeGreaterThan(0.3);
+  expect(told!.memoryBytes).toBeGreaterThan(1e6);
+});
