@@ -61,6 +61,7 @@ export const ERRORS = {
   TRACKER_REFUSED: row(503, 'UNAVAILABLE', false, 'tracker', 'The tracker refused this agent; the detail says why. Copy DIR/join-token again.'),
   TRACKER_PIN: row(503, 'UNAVAILABLE', false, 'tracker', "The tracker's CA is not the one pinned in the join token: wrong token, or somebody in between."),
   TRACKER_PROTOCOL: row(503, 'UNAVAILABLE', true, 'tracker', 'The tracker sent what this agent does not understand; run the same release on both.'),
+  TRACKER_VERSION: row(503, 'UNAVAILABLE', false, 'tracker', 'Agent and tracker may be one protocol version apart; upgrade the one that the message names. Pulls go on without the tracker.'),
   JOIN_TOKEN_INVALID: row(503, 'UNAVAILABLE', false, 'caller', 'Copy DIR/join-token of the tracker again, whole.'),
   PULL_STALLED: row(503, 'UNAVAILABLE', true, 'agent', 'No source delivered a byte for a minute; see `flotilla status`.'),
   TOO_MANY_PULLS: row(503, 'UNAVAILABLE', true, 'caller', 'Wait until one of the running `flotilla pull` has ended.'),

@@ -86,6 +86,8 @@ export const SessionRequest = Type.Object({
   zone: Type.Optional(Name),
   labels: Type.Record(Type.String({ maxLength: 63 }), Type.String({ maxLength: 255 })),
   agentVersion: Type.String({ maxLength: 64 }),
+  /** TRACKER_PROTOCOL of the agent (protocol-version.ts). */
+  protocol: Type.Optional(Type.Integer({ minimum: 0 })),
 });
 export type SessionRequest = Static<typeof SessionRequest>;
 
@@ -221,6 +223,9 @@ export const AgentMessage = Type.Union([
 ]);
 export type AgentMessage = Static<typeof AgentMessage>;
 
+/** What an agent may say to a tracker of this release; of a newer agent the tracker passes over the rest. */
+export const AGENT_MESSAGE_TYPES: ReadonlySet<unknown> = new Set(AgentMessage.anyOf.map((message) => message.properties.type.const));
+
 export const MessageBatch = Type.Object({ messages: Type.Array(AgentMessage, { maxItems: 4096 }) });
 export type MessageBatch = Static<typeof MessageBatch>;
 
@@ -240,6 +245,8 @@ export const TrackerEvent = Type.Union([
     fleetId: Type.String(),
     fleetKey: Type.String(),
     membership: Type.String(),
+    /** TRACKER_PROTOCOL of the tracker. */
+    protocol: Type.Optional(Type.Integer({ minimum: 0 })),
   }),
   /** Keeps the stream alive and proves it; every heartbeat interval. */
   Type.Object({ type: Type.Literal('ping'), fleet: Type.Optional(FleetWord) }),

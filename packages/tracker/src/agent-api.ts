@@ -1,10 +1,11 @@
 // The routes for agents: CA, enrolment, session, messages, locate (shared/tracker-api.ts has the contract).
 //
 // A post of a session: body as text -> JSON -> MAC and number (preValidation) -> schema -> fleet.take. Nothing of a batch counts
-// before its MAC does. The session's response is the one thing that is written past fastify: it has no end.
+// before its MAC does; kinds of messages that only a newer agent knows are passed over, and counted. The session's response is the one thing that is written past fastify: it has no end.
 
 import type { ServerResponse } from 'node:http';
 import {
+  AGENT_MESSAGE_TYPES,
   EnrollRequest,
   EnrollResponse,
   LocateRequest,
@@ -35,7 +36,8 @@ declare module 'fastify' {
 const MAX_ENROLMENTS_PER_MINUTE = 6000;
 const MAX_ENROLMENT_BYTES = 16 * 1024;
 
-export function agentRoutes(app: App, fleet: Fleet, caPem: string | undefined): void {
+/** @param onIgnored told how many messages of kinds that this release does not know were passed over */
+export function agentRoutes(app: App, fleet: Fleet, caPem: string | undefined, onIgnored: (messages: number) => void): void {
   app.decorateRequest('bodyText', '');
   app.decorateRequest('proven', undefined);
   const parse = app.getDefaultJsonParser('error', 'error');
@@ -76,6 +78,7 @@ export function agentRoutes(app: App, fleet: Fleet, caPem: string | undefined): 
       schema: { body: MessageBatch },
       preValidation: (request, _reply, done) => {
         request.proven = fleet.sessions.accept(sessionId(request), sequenceOf(request), macOf(request), request.bodyText, fleet.now());
+        passOverUnknown(request, onIgnored);
         done();
       },
     },
@@ -98,6 +101,19 @@ export function agentRoutes(app: App, fleet: Fleet, caPem: string | undefined): 
     },
     (request) => fleet.locate(request.body as LocateRequest),
   );
+}
+
+/** A newer agent may say more: what is of no kind known here is taken out of the batch. What is of no kind at all stays, and is refused. */
+function passOverUnknown(request: FastifyRequest, onIgnored: (messages: number) => void): void {
+  const { messages } = (request.body ?? {}) as { messages?: unknown };
+  if (!Array.isArray(messages)) return;
+  const known = messages.filter((message: unknown) => {
+    const type = typeof message === 'object' && message !== null && 'type' in message ? message.type : undefined;
+    return typeof type !== 'string' || AGENT_MESSAGE_TYPES.has(type);
+  });
+  if (known.length === messages.length) return;
+  onIgnored(messages.length - known.length);
+  request.body = { messages: known };
 }
 
 function streamTo(raw: ServerResponse): EventStream {

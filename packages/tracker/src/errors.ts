@@ -22,6 +22,7 @@ export const ERRORS = {
   KEY_INVALID: row(400, 'Public key does not fit the peer id', 'Agents identify themselves with an Ed25519 libp2p key.'),
   SIGNATURE_WRONG: row(401, 'Signature is wrong', 'The agent does not hold the key that it enrolled with.'),
   REPLAYED: row(401, 'Request was used before', 'Make a new nonce for every session.'),
+  PROTOCOL_UNSUPPORTED: row(400, 'Releases are too far apart', 'Upgrade the one that the detail names: agent and tracker may be one protocol version apart.'),
   MEMBER_UNKNOWN: row(403, 'Not a member of this fleet', 'Enrol with the join token first.'),
   MEMBER_BANNED: row(403, 'Expelled or in quarantine', 'Look at the agent on the dashboard or in /api/v1/status; an operator may readmit it.'),
   FLEET_FULL: row(503, 'The fleet has as many members as it may', 'Remove members that are gone.'),

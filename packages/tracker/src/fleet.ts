@@ -4,6 +4,7 @@
 // Invariant: an agent is in the swarms exactly while it has a session. Non-goals: HTTP (agent-api.ts), decisions (swarms.ts).
 
 import type { BlobKey } from '@flotilla/shared/chunk-map';
+import { TRACKER_PROTOCOL, UNTOLD_PROTOCOL, versionFit } from '@flotilla/shared/protocol-version';
 import type { AgentMessage, EnrollRequest, EnrollResponse, LocateRequest, LocateResponse, SessionRequest, TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { BlameRecord } from './blame.ts';
 import { toTrackerError, TrackerError } from './errors.ts';
@@ -177,6 +178,7 @@ export class Fleet {
   authenticate(request: SessionRequest): void {
     if (this.#closing) throw new TrackerError('STOPPING', 'no sessions are opened any more');
     this.members.authenticate(request, this.now());
+    checkProtocol(request);
   }
 
   /** To be called after `authenticate`. */
@@ -193,6 +195,7 @@ export class Fleet {
       fleetId: this.members.fleet.id,
       fleetKey: this.members.fleet.keyPem,
       membership: this.members.membership(peerId, nowMs),
+      protocol: TRACKER_PROTOCOL,
     });
     const banned = this.members.banned();
     if (banned.length > 0) this.#send(peerId, { type: 'banned', peers: banned });
@@ -330,4 +333,12 @@ export class Fleet {
     this.#stateFailed = true;
     this.#log.error({ error }, 'state could not be written');
   }
+}
+
+/** @throws PROTOCOL_UNSUPPORTED */
+function checkProtocol({ name, agentVersion, protocol = UNTOLD_PROTOCOL }: SessionRequest): void {
+  const fit = versionFit(TRACKER_PROTOCOL, protocol);
+  if (fit === 'fits') return;
+  const upgrade = fit === 'they-are-old' ? `upgrade the agent of ${name}` : 'upgrade the tracker first';
+  throw new TrackerError('PROTOCOL_UNSUPPORTED', `agent ${agentVersion} of ${name} speaks protocol ${protocol}, this tracker ${TRACKER_PROTOCOL}: ${upgrade}`);
 }

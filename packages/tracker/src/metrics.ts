@@ -8,6 +8,8 @@ import { fleetTotals } from './status.ts';
 export interface TrackerMetrics {
   readonly registry: Registry;
   readonly problems: Counter<'code'>;
+  /** Messages of agents that are newer. */
+  readonly messagesIgnored: Counter;
 }
 
 export function createMetrics(fleet: Fleet, perHost: boolean): TrackerMetrics {
@@ -47,7 +49,11 @@ export function createMetrics(fleet: Fleet, perHost: boolean): TrackerMetrics {
   });
   registry.registerMetric(rollouts);
   if (perHost) hostMetrics(fleet, registry);
-  return { registry, problems: new Counter({ name: 'flotilla_tracker_problems_total', help: 'Refused requests', labelNames: ['code'], registers: [registry] }) };
+  return {
+    registry,
+    problems: new Counter({ name: 'flotilla_tracker_problems_total', help: 'Refused requests', labelNames: ['code'], registers: [registry] }),
+    messagesIgnored: new Counter({ name: 'flotilla_tracker_messages_ignored_total', help: 'Messages of newer agents, of kinds that this release does not know', registers: [registry] }),
+  };
 }
 
 function hostMetrics(fleet: Fleet, registry: Registry): void {

@@ -147,7 +147,7 @@ async function buildApp({ fleet, operators, view, dataDir, metrics }: AppParts, 
   await app.register(cookie);
   await describeApi(app);
   app.decorateRequest('operator', undefined);
-  agentRoutes(app, fleet, tls?.caPem);
+  agentRoutes(app, fleet, tls?.caPem, (messages) => metrics.messagesIgnored.inc(messages));
   operatorRoutes(app, fleet, metrics, operators);
   operatorAccountRoutes(app, operators, fleet.members.fleet.id);
   viewRoutes(app, { fleet, view, operators });

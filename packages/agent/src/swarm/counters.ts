@@ -19,6 +19,9 @@ export type SwarmCounter =
   | 'sessions_closed'
   | 'refused_peers'
   | 'protocol_faults'
+  /** peers whose release is too far from this one, and frames of newer peers that were passed over */
+  | 'foreign_versions'
+  | 'skipped_frames'
   | 'slow_peers'
   | 'failed_dials';
 

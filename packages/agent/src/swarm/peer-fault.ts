@@ -4,6 +4,8 @@
 export type PeerFaultCode =
   /** it broke the exchange protocol: the stream is aborted */
   | 'PEER_PROTOCOL'
+  /** its release is too old or too new for this one */
+  | 'PEER_VERSION'
   /** its membership was not accepted */
   | 'PEER_REFUSED'
   /** expelled, in quarantine, or caught forging: no connection until the ban ends */

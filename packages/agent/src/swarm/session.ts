@@ -10,6 +10,7 @@
 
 import type { Connection, Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface';
 import { FrameDecoder, PROTOCOL_VERSION, type ExchangeFrame } from '@flotilla/shared/exchange';
+import { versionFit } from '@flotilla/shared/protocol-version';
 import type { TokenBucket } from './limits.ts';
 import { Outbox } from './outbox.ts';
 import { PeerFault } from './peer-fault.ts';
@@ -21,6 +22,8 @@ export interface SessionEvents {
   ready(session: PeerSession): void;
   /** May throw a PeerFault, which ends the session. */
   frame(session: PeerSession, frame: ReadyFrame): void;
+  /** A frame of a kind that only a newer release knows was passed over. */
+  skipped(): void;
   closed(session: PeerSession, fault: PeerFault): void;
 }
 
@@ -154,13 +157,22 @@ export class PeerSession {
       return;
     }
     if (this.#state === 'ready') throw new PeerFault('PEER_PROTOCOL', 'a second hello');
-    if (frame.version !== PROTOCOL_VERSION) throw new PeerFault('PEER_PROTOCOL', `exchange version ${frame.version}`);
+    this.#checkVersion(frame.version, frame.agentVersion);
     this.#verify(frame.membership);
     this.#membership = frame.membership;
     this.#state = 'ready';
     clearTimeout(this.#helloTimer);
     this.#settled.resolve();
     this.#init.events.ready(this);
+  }
+
+  #checkVersion(version: number, agentVersion: string): void {
+    const fit = versionFit(PROTOCOL_VERSION, version);
+    if (fit !== 'fits') {
+      const upgrade = fit === 'they-are-old' ? 'upgrade the agent there' : 'upgrade the agent here';
+      throw new PeerFault('PEER_VERSION', `agent ${agentVersion} of ${this.peerId} speaks exchange version ${version}, this one ${PROTOCOL_VERSION}: ${upgrade}`);
+    }
+    if (version > PROTOCOL_VERSION) this.#decoder.onUnknown = () => this.#init.events.skipped();
   }
 
   #verify(membership: string): void {

@@ -11,7 +11,7 @@ import { PROTOCOL_ID } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { Holdings, Swarm, SwarmHandle, SwarmMember } from '../content/ports.ts';
 import type { BlobLink } from './blob-swarm.ts';
-import type { SwarmCounters, SwarmLog } from './counters.ts';
+import type { SwarmCounter, SwarmCounters, SwarmLog } from './counters.ts';
 import { Exchange } from './exchange.ts';
 import { Ledger } from './ledger.ts';
 import { TokenBucket } from './limits.ts';
@@ -19,7 +19,7 @@ import { Link } from './link.ts';
 import { Liveness } from './liveness.ts';
 import { Mesh } from './mesh.ts';
 import { DIAL_TIMEOUT_MS, reachableAt, startNode, type PeerNode } from './node.ts';
-import { PeerFault } from './peer-fault.ts';
+import { PeerFault, type PeerFaultCode } from './peer-fault.ts';
 import { PeerSession } from './session.ts';
 
 export interface SwarmInit {
@@ -93,6 +93,14 @@ export async function createSwarm(init: SwarmInit): Promise<PeerSwarm> {
   await swarm.listen();
   return swarm;
 }
+
+/** Ends of sessions that are the other side's doing, and how they are counted: such a peer is not dialled again soon. */
+const BLAMED: { readonly [code in PeerFaultCode]?: SwarmCounter } = {
+  PEER_PROTOCOL: 'protocol_faults',
+  PEER_VERSION: 'foreign_versions',
+  PEER_REFUSED: 'refused_peers',
+  PEER_SLOW: 'slow_peers',
+};
 
 export class PeerSwarm implements Swarm {
   readonly peerId: string;
@@ -267,7 +275,9 @@ export class PeerSwarm implements Swarm {
     const connection = await this.#node.dial(peer.addresses.map((address) => multiaddr(`${address}/p2p/${peer.peerId}`)), { signal });
     if (this.#links.has(peer.peerId)) return;
     const startedMs = performance.now();
-    const stream = await connection.newStream(PROTOCOL_ID, { signal });
+    const stream = await connection.newStream(PROTOCOL_ID, { signal }).catch((error: unknown) => {
+      throw this.#noCommonProtocol(peer.peerId, error);
+    });
     const session = this.#open(stream, connection, this.peerId);
     if (session === undefined) throw new PeerFault('PEER_CLOSED', 'no exchange with this peer now');
     this.#openMs.set(session, performance.now() - startedMs);
@@ -277,6 +287,13 @@ export class PeerSwarm implements Swarm {
       // Both sides dialled, and the other's session stayed.
       if (!this.#links.has(peer.peerId)) throw error;
     }
+  }
+
+  /** A peer that offers other protocol ids only is of a release too far from this one. */
+  #noCommonProtocol(peerId: string, error: unknown): unknown {
+    if (!(error instanceof Error) || error.name !== 'UnsupportedProtocolError') return error;
+    this.#init.counters.add('foreign_versions', 1);
+    return new PeerFault('PEER_VERSION', `${peerId} does not speak ${PROTOCOL_ID}: run releases on both that are at most one apart`, { cause: error });
   }
 
   #open(stream: Stream, connection: Connection, openedBy: string): PeerSession | undefined {
@@ -301,6 +318,7 @@ export class PeerSwarm implements Swarm {
           const link = this.#links.get(from.peerId);
           if (link?.session === from) this.#exchange.frame(link, frame);
         },
+        skipped: () => this.#init.counters.add('skipped_frames', 1),
         closed: (ended, fault) => this.#closed(ended, fault),
       },
     });
@@ -339,9 +357,10 @@ export class PeerSwarm implements Swarm {
       this.#exchange.closed(link);
       this.#init.counters.add('sessions_closed', 1);
     }
-    const blame = fault.code === 'PEER_PROTOCOL' || fault.code === 'PEER_REFUSED' || fault.code === 'PEER_SLOW';
+    const blamed = BLAMED[fault.code];
+    const blame = blamed !== undefined;
     if (blame) {
-      this.#init.counters.add(fault.code === 'PEER_PROTOCOL' ? 'protocol_faults' : fault.code === 'PEER_REFUSED' ? 'refused_peers' : 'slow_peers', 1);
+      this.#init.counters.add(blamed, 1);
       this.#init.log.warn({ peer: peerId, code: fault.code, err: fault }, 'peer disconnected');
     } else this.#init.log.debug({ peer: peerId, code: fault.code, reason: fault.message }, 'peer disconnected');
     if (this.#closing) return;

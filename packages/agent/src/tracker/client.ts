@@ -56,7 +56,7 @@ export async function readJoinToken(path: string): Promise<JoinToken> {
   }
 }
 
-/** Every method throws AgentError: TRACKER_UNREACHABLE, TRACKER_REFUSED (detail: status, code), TRACKER_PIN, TRACKER_PROTOCOL. */
+/** Every method throws AgentError: TRACKER_UNREACHABLE, TRACKER_REFUSED (detail: status, code), TRACKER_VERSION, TRACKER_PIN, TRACKER_PROTOCOL. */
 export class TrackerClient {
   readonly #connectTimeoutMs: number;
   readonly #replyTimeoutMs: number;
@@ -211,6 +211,7 @@ function refusal(status: number, text: string, url: string): AgentError {
 }
 
 function refused(status: number, { code, detail }: Partial<Problem>, url: string, options: ErrorOptions): AgentError {
+  if (code === 'PROTOCOL_UNSUPPORTED') return new AgentError('TRACKER_VERSION', `${url}: ${detail ?? code}`, { ...options, detail: { tracker: url, status, code, said: detail } });
   const passing = status >= 500 || status === 429 || status === 408;
   const message = `${url} answered ${status}${code === undefined ? '' : ` ${code}`}${detail === undefined ? '' : `: ${detail}`}`;
   return new AgentError(passing ? 'TRACKER_UNREACHABLE' : 'TRACKER_REFUSED', message, { ...options, detail: { tracker: url, status, code, said: detail } });

@@ -8,6 +8,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { enrolmentMac, enrolmentText, type JoinToken } from '@flotilla/shared/join-token';
+import { TRACKER_PROTOCOL, UNTOLD_PROTOCOL, versionFit } from '@flotilla/shared/protocol-version';
 import {
   EnrollResponse,
   LocateResponse,
@@ -254,7 +255,7 @@ export class TrackerSession {
     const nonce = randomBytes(16).toString('base64url');
     const timestampMs = clock.nowMs();
     const signature = Buffer.from(identity.sign(Buffer.from(sessionText(peerId, nonce, timestampMs)))).toString('base64url');
-    const request: SessionRequest = { peerId, nonce, timestampMs, signature, ...this.#init.describe() };
+    const request: SessionRequest = { peerId, nonce, timestampMs, signature, protocol: TRACKER_PROTOCOL, ...this.#init.describe() };
     return client.stream(address, ROUTES.session, JSON.stringify(request), signal);
   }
 
@@ -278,6 +279,7 @@ export class TrackerSession {
 
   #welcomed(welcome: Welcome, address: TrackerAddress, abort: AbortController): void {
     if (this.#opened !== undefined) throw new AgentError('TRACKER_PROTOCOL', 'the tracker sent a second welcome');
+    checkProtocol(welcome, address.url);
     this.#takeMembership(welcome);
     const { client, clock, log } = this.#with;
     const poster = new Poster({ client, clock, random: this.#with.random }, { address, welcome, stats: () => this.#init.stats(), urgent: () => this.#init.urgent?.() ?? this.#init.stats().pulls.active > 0, busyStatsMs: BUSY_STATS_MS }, {
@@ -324,6 +326,14 @@ export class TrackerSession {
     this.#closing.signal.addEventListener('abort', stop, { once: true });
     return promise.finally(() => this.#closing.signal.removeEventListener('abort', stop));
   }
+}
+
+/** @throws TRACKER_VERSION */
+function checkProtocol({ protocol = UNTOLD_PROTOCOL }: Welcome, url: string): void {
+  const fit = versionFit(TRACKER_PROTOCOL, protocol);
+  if (fit === 'fits') return;
+  const upgrade = fit === 'they-are-old' ? 'upgrade the tracker' : 'upgrade this agent';
+  throw new AgentError('TRACKER_VERSION', `${url} speaks protocol ${protocol}, this agent ${TRACKER_PROTOCOL}: ${upgrade}`, { detail: { tracker: url, protocol } });
 }
 
 /** The tracker understood and said no, as it does to a member that it does not know. */
