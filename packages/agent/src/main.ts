@@ -1,18 +1,28 @@
 #!/usr/bin/env node
 // The program `flotilla`. Exits when its command is done, with that command's code (cli/exit-codes.ts).
 //
-// The agent itself runs with a small young generation, few malloc arenas, and chunks in mappings of their own: each chunk and each
-// socket read is an allocation outside of V8's heap; with the defaults it is freed late and its memory not given back
+// The agent itself runs with a collector and a malloc that are set for buffers outside of V8's heap: each chunk and each socket read is
+// one; with the defaults they are freed late, their memory is not given back, and collecting costs more than the transfer itself
 // (docs/decisions/0004). None of it can be set from within, so the process replaces itself once, before it has loaded anything.
 
 import process from 'node:process';
 
-const YOUNG_GENERATION_FLAG = '--max-semi-space-size=1';
+const COLLECTOR_FLAGS = [
+  // MiB: what dies young is freed soon.
+  '--max-semi-space-size=1',
+  // MiB: V8 starts no collection of the old generation by itself below that; memory-valve.ts does.
+  '--initial-heap-size=128',
+  // Four helpers on two cores get in each other's way.
+  '--v8-pool-size=1',
+  // Many collections must not make functions look unused.
+  '--no-flush-bytecode',
+  '--expose-gc',
+];
 const argv = process.argv.slice(2);
 
-if (argv[0] === 'agent' && process.execve !== undefined && !process.execArgv.some((flag) => flag.startsWith('--max-semi-space-size'))) {
+if (argv[0] === 'agent' && process.execve !== undefined && !process.execArgv.includes('--expose-gc')) {
   const environment = { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '131072', ...process.env } as Record<string, string>;
-  process.execve(process.execPath, [process.execPath, ...process.execArgv, YOUNG_GENERATION_FLAG, '--expose-gc', ...process.argv.slice(1)], environment);
+  process.execve(process.execPath, [process.execPath, ...COLLECTOR_FLAGS, ...process.execArgv, ...process.argv.slice(1)], environment);
 }
 
 const { run } = await import('./cli/program.ts');

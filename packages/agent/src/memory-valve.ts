@@ -1,24 +1,29 @@
-// Keeps the buffers outside of V8's heap from piling up between its collections.
+// Says when the old generation is collected: when it, and the buffers outside of V8's heap, have grown by GROWTH_BYTES.
 //
-// A chunk's buffer outlives the young generation; once it is done with, only a major collection frees it, and V8 starts one for
-// buffers only after 64 MiB of them. Here one is started earlier (docs/decisions/0004). Needs --expose-gc, which main.ts gives.
+// A chunk's buffer outlives the young generation; once it is done with, only a major collection frees it. V8 by itself would collect
+// for every few MiB of buffers, or only after 64 MiB, as its heuristics go (docs/decisions/0004). Needs --expose-gc, which main.ts gives.
 
 const CHECK_INTERVAL_MS = 50;
-/** Buffers may grow by so much since the last collection. */
+/** Heap and buffers may grow by so much since the last collection. */
 const GROWTH_BYTES = 16 * 1024 * 1024;
 
 /** @returns what stops it; without `gc` there is nothing to do */
 export function startMemoryValve(): () => void {
   const { gc } = globalThis;
   if (gc === undefined) return () => undefined;
-  let floorBytes = process.memoryUsage().arrayBuffers;
+  let floorBytes = usedBytes();
   const timer = setInterval(() => {
-    const { arrayBuffers } = process.memoryUsage();
-    floorBytes = Math.min(floorBytes, arrayBuffers);
-    if (arrayBuffers - floorBytes < GROWTH_BYTES) return;
+    const bytes = usedBytes();
+    floorBytes = Math.min(floorBytes, bytes);
+    if (bytes - floorBytes < GROWTH_BYTES) return;
     gc({ type: 'major', execution: 'sync' });
-    floorBytes = process.memoryUsage().arrayBuffers;
+    floorBytes = usedBytes();
   }, CHECK_INTERVAL_MS);
   timer.unref();
   return () => clearInterval(timer);
+}
+
+function usedBytes(): number {
+  const { arrayBuffers, heapUsed } = process.memoryUsage();
+  return arrayBuffers + heapUsed;
 }

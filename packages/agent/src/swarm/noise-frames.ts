@@ -20,13 +20,13 @@ export class NoiseFrames {
   #message: Uint8Array | undefined;
   #filled = 0;
 
-  /** @param bytes belong to the callee @returns whole messages, one buffer for each or for several in a row */
+  /** @param bytes are the caller's again after the call @returns whole messages, one buffer for each or for several in a row */
   push(bytes: Uint8Array): Uint8Array[] {
-    if (this.#foreign) return [bytes];
+    if (this.#foreign) return [Buffer.from(bytes)];
     const whole: Uint8Array[] = [];
     let at = this.#greet(bytes);
-    if (at > 0) whole.push(bytes.subarray(0, at));
-    if (this.#foreign) return [bytes];
+    if (at > 0) whole.push(Buffer.from(bytes.subarray(0, at)));
+    if (this.#foreign) return [Buffer.from(bytes)];
     at = this.#complete(bytes, at, whole);
     let end = at;
     while (bytes.length - end >= LENGTH_BYTES) {
@@ -34,7 +34,7 @@ export class NoiseFrames {
       if (next > bytes.length) break;
       end = next;
     }
-    if (end > at) whole.push(bytes.subarray(at, end));
+    if (end > at) whole.push(Buffer.from(bytes.subarray(at, end)));
     this.#begin(bytes.subarray(end));
     return whole;
   }

@@ -1,4 +1,4 @@
-// What waits to be written to one peer. Control frames first, then chunk pieces of 64 KiB, the next only when the stream is
+// What waits to be written to one peer. Control frames first, then chunk pieces of almost 64 KiB, the next only when the stream is
 // not full: Node cannot tell how much the kernel still holds, so at most MAX_UNSENT_BYTES wait above it per connection.
 //
 // Frames of one tick leave in one write. Late frames (`later`) wait up to LATER_MS for a write that goes anyway.
@@ -13,6 +13,11 @@ import { Uint8ArrayList } from 'uint8arraylist';
 import type { TokenBucket } from './limits.ts';
 import { PeerFault } from './peer-fault.ts';
 
+/**
+ * Payload of a piece: with its header, and those of yamux and noise, it fits one noise message (65535 bytes), which the receiver
+ * decrypts and reads without putting parts together.
+ */
+const PIECE_BYTES = CHUNK_PIECE_BYTES - 256;
 /** Written but not yet taken by the kernel, per connection. */
 export const MAX_UNSENT_BYTES = 128 * 1024;
 /** Control frames that wait for a stream that is full. */
@@ -20,7 +25,7 @@ export const MAX_CONTROL_BYTES = 1024 * 1024;
 /** How long an announcement waits for company. */
 const LATER_MS = 50;
 /** Bytes written before other sockets get their turn. */
-const TURN_BYTES = 4 * CHUNK_PIECE_BYTES;
+const TURN_BYTES = 4 * PIECE_BYTES;
 
 /** One chunk on its way to one peer. `bytes` is not changed. */
 export interface OutgoingChunk {
@@ -148,7 +153,7 @@ export class Outbox {
           continue;
         }
         const chunk = this.#chunks[0];
-        const waitMs = chunk === undefined ? 0 : this.#init.limit.waitMs(CHUNK_PIECE_BYTES, this.#init.nowMs());
+        const waitMs = chunk === undefined ? 0 : this.#init.limit.waitMs(Math.min(PIECE_BYTES, chunk.bytes.length - this.#offset), this.#init.nowMs());
         if (waitMs > 0 && this.#control.length === 0) {
           await this.#pause(waitMs);
           continue;
@@ -167,7 +172,7 @@ export class Outbox {
 
   #full(): boolean {
     const { stream } = this.#init;
-    return stream.writableNeedsDrain || stream.writeBufferLength > MAX_UNSENT_BYTES - CHUNK_PIECE_BYTES;
+    return stream.writableNeedsDrain || stream.writeBufferLength > MAX_UNSENT_BYTES - PIECE_BYTES;
   }
 
   async #drained(): Promise<void> {
@@ -199,7 +204,7 @@ export class Outbox {
       return batch.byteLength;
     }
     const { channel, index, digest, bytes } = chunk;
-    const payload = bytes.subarray(this.#offset, this.#offset + CHUNK_PIECE_BYTES);
+    const payload = bytes.subarray(this.#offset, this.#offset + PIECE_BYTES);
     batch.append(encodeFrameHeader({ type: 'chunk', channel, index, offset: this.#offset, payload, ...(this.#offset === 0 && { digest }) }));
     batch.append(payload);
     this.#offset += payload.length;

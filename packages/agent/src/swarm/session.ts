@@ -14,6 +14,7 @@ import { versionFit } from '@flotilla/shared/protocol-version';
 import type { TokenBucket } from './limits.ts';
 import { Outbox } from './outbox.ts';
 import { PeerFault } from './peer-fault.ts';
+import { updateWindowByHalves } from './window-updates.ts';
 
 /** What follows the hellos. */
 export type ReadyFrame = Exclude<ExchangeFrame, { type: 'hello' }>;
@@ -77,6 +78,7 @@ export class PeerSession {
       init.helloTimeoutMs,
     );
     const { stream } = init;
+    updateWindowByHalves(stream);
     stream.addEventListener('message', (event) => this.#read(event));
     stream.addEventListener('end', () => this.close(new PeerFault('PEER_LOST', 'the peer closed the stream')));
     stream.addEventListener('close', ({ error }: StreamCloseEvent) => {

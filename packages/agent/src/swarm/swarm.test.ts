@@ -311,7 +311,7 @@ test('limits hold for the whole host and can be lifted', async () => {
   a.holdings.add(new MemoryMember(key, bytes));
   const member = new MemoryMember(key);
   b.join(member);
-  // The burst lets one piece go; at one byte per second the next is most of a day away.
+  // The burst lets one chunk go; at one byte per second the next is most of a day away.
   await member.when(() => member.have.count === 1);
   expect(a.counts.uploaded_bytes).toBe(64 * 1024);
   a.swarm.setLimits({});

@@ -1,9 +1,12 @@
+import { createHash, randomBytes } from 'node:crypto';
 import { Socket } from 'node:net';
-import { Duplex } from 'node:stream';
+import { Duplex, Readable } from 'node:stream';
 import { afterEach, expect, test, vi } from 'vitest';
 import { generateKeyPair } from '@libp2p/crypto/keys';
 import { YAMUX_WINDOW_BYTES } from '@flotilla/shared/exchange';
+import { pEvent } from 'p-event';
 import { startNode, type PeerNode } from './node.ts';
+import { updateWindowByHalves } from './window-updates.ts';
 
 const PROTOCOL = '/flotilla/test/1';
 const nodes: PeerNode[] = [];
@@ -44,6 +47,41 @@ test('a message leaves in one system call, and arrives as it was sent', async ()
   expect((await received.promise).equals(bytes)).toBe(true);
   expect(write).toHaveBeenCalled();
   expect(uncorked).toEqual([]);
+});
+
+test('both sides read into one buffer, and the peer is told of a taken window by halves', async () => {
+  const reading = vi.spyOn(Readable.prototype, 'push');
+  const [from, to] = [await start(), await start()];
+  const total = YAMUX_WINDOW_BYTES * 4;
+  const done = Promise.withResolvers<string>();
+  const updates: number[] = [];
+  await to.handle(PROTOCOL, (stream) => {
+    updateWindowByHalves(stream);
+    const inside = stream as unknown as { sendFrame: (header: { length: number }, data?: unknown) => boolean };
+    const send = inside.sendFrame;
+    inside.sendFrame = (header, data) => {
+      if (header.length > 0 && data === undefined) updates.push(header.length);
+      return send(header, data);
+    };
+    const hash = createHash('sha256');
+    let bytes = 0;
+    stream.addEventListener('message', ({ data }) => {
+      for (const part of data instanceof Uint8Array ? [data] : data) hash.update(part);
+      bytes += data.byteLength;
+      if (bytes === total) done.resolve(hash.digest('hex'));
+    });
+  });
+  const stream = await from.dialProtocol(to.getMultiaddrs(), PROTOCOL);
+  const sent = randomBytes(total);
+  for (let at = 0; at < total; at += 100_000) {
+    if (!stream.send(sent.subarray(at, at + 100_000))) await pEvent(stream, 'drain');
+  }
+  expect(await done.promise).toBe(createHash('sha256').update(sent).digest('hex'));
+  // What the library's own way of reading would have pushed.
+  expect(reading.mock.contexts.filter((context) => context instanceof Socket)).toEqual([]);
+  // The first one may go before the stream is established.
+  expect(updates.slice(1).every((bytes) => bytes >= YAMUX_WINDOW_BYTES / 2)).toBe(true);
+  expect(updates.length).toBeGreaterThan(2);
 });
 
 test('streams open with the windows of the protocol', async () => {

@@ -1,5 +1,5 @@
-// The tcp transport of libp2p, with cheaper reads and writes: what comes is handed on by whole noise messages (noise-frames.ts),
-// what goes leaves with one system call per message instead of one per piece of it.
+// The tcp transport of libp2p, with cheaper reads and writes: what comes is read into one buffer (socket-reads.ts) and handed on by whole
+// noise messages (noise-frames.ts), what goes leaves with one system call per message instead of one per piece of it.
 //
 // Invariant: the bytes on the wire are those of @libp2p/tcp. The connection objects of the library are adapted from outside, as it
 // has no other way in; transport.test.ts fails where a new version of it has other insides.
@@ -9,6 +9,7 @@ import type { MultiaddrConnection, Transport, Upgrader } from '@libp2p/interface
 import { tcp } from '@libp2p/tcp';
 import type { Uint8ArrayList } from 'uint8arraylist';
 import { NoiseFrames } from './noise-frames.ts';
+import { readIntoShared } from './socket-reads.ts';
 
 /** What is used of the library's connection beyond its interface. */
 interface TcpConnection extends MultiaddrConnection {
@@ -49,6 +50,7 @@ function adapt(given: MultiaddrConnection): MultiaddrConnection {
   connection.onData = (bytes) => {
     for (const message of frames.push(bytes)) onData(message);
   };
+  readIntoShared(socket, (bytes) => connection.onData(bytes));
   connection.sendData = (data) => {
     socket.cork();
     for (const piece of data) socket.write(piece);
