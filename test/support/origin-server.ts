@@ -35,6 +35,7 @@ export interface OriginRequest {
   digest: string | undefined;
   readonly range: string | undefined;
   readonly requestId: string | undefined;
+  readonly traceparent: string | undefined;
   /** Payload bytes handed to the socket. */
   bytes: number;
 }
@@ -122,7 +123,7 @@ export class OriginServer {
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname } = new URL(request.url ?? '/', this.url);
-    const entry: OriginRequest = { method: request.method ?? '', url: pathname, digest: undefined, range: request.headers.range, requestId: request.headers['x-request-id']?.toString(), bytes: 0 };
+    const entry: OriginRequest = { method: request.method ?? '', url: pathname, digest: undefined, range: request.headers.range, requestId: request.headers['x-request-id']?.toString(), traceparent: request.headers['traceparent']?.toString(), bytes: 0 };
     this.requests.push(entry);
     if (this.faults.status !== undefined) {
       if (this.faults.retryAfterSeconds !== undefined) response.setHeader('retry-after', this.faults.retryAfterSeconds);

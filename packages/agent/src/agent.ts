@@ -43,6 +43,7 @@ import { ALONE } from './swarm/alone.ts';
 import { TokenBucket } from './swarm/limits.ts';
 import { createSwarm, type PeerSwarm } from './swarm/swarm.ts';
 import { TrackerCoordinator, type CoordinatorInit, type CoordinatorStatus } from './tracker/coordinator.ts';
+import type { Tracing } from './tracing/spans.ts';
 import { AGENT_VERSION } from './version.ts';
 import type { Reporter } from './vitals/reporter.ts';
 import { Vitals } from './vitals/vitals.ts';
@@ -93,6 +94,8 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   });
   opened.defer(() => store.close());
   const identity = await openIdentity(config.data);
+  const tracing = await openTracing(config, identity, metrics);
+  if (tracing !== undefined) opened.defer(() => tracing.close());
   const membership = await Membership.open(config.data);
   if (membership.damaged !== undefined) log.error({ err: membership.damaged }, 'membership is asked for again');
   const hashes = new HashPool();
@@ -114,6 +117,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     credentials: await openCredentials(config, log),
     userAgent: `flotilla/${AGENT_VERSION}`,
     requestId: vitals.requestId,
+    traced: tracing?.asked,
   });
   opened.defer(() => origin.close());
   const rights = await Rights.open(join(config.data, 'rights'), {
@@ -132,7 +136,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   const coordinator = createCoordinator(config, tracker, { identity, membership, log, metrics, active, store });
   const swarm = tracker === undefined ? undefined : await startSwarm(config, { identity, membership, coordinator, log, metrics, active, downloadLimit });
   active.swarm = swarm;
-  const limitedOrigin = limitOrigin(vitals.faults.watchReads(origin), [new TokenBucket(config.originLimit), downloadLimit], Date.now);
+  const limitedOrigin = limitOrigin(vitals.faults.watchReads(tracing?.watchReads(origin) ?? origin), [new TokenBucket(config.originLimit), downloadLimit], Date.now);
   const downloads = new Downloads(
     {
       store,
@@ -143,7 +147,10 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
       now: Date.now,
       log,
       metrics: metrics.content,
-      onEnd: vitals.ended,
+      onEnd: (ended) => {
+        tracing?.ended(ended);
+        vitals.ended(ended);
+      },
       originOnly: () => active.brakes?.held.originOnly ?? false,
       rights: {
         reading: (source, digest) => rights.reading(source, digest),
@@ -183,10 +190,10 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   );
   opened.defer(() => prefetch.close());
   const images = new Images({ origin, downloads, rights, coordinator, prefetch, log, fallback: (kind) => metrics.content.fallback(kind), onManifest: vitals.manifest, now: Date.now });
-  const asked = new RequestLog(vitals.watch(images), Date.now);
+  const asked = new RequestLog(vitals.watch(tracing?.watch(images, (digest) => downloads.status().some((download) => download.digest === digest)) ?? images), Date.now);
   const tls = await endpointTls(config, log);
   const registry = createRegistry(
-    { content: asked, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry },
+    { content: asked, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry, traced: tracing?.served },
     { challenge: config.rights === 'pass-through' && config.challenge, tls },
   );
   const rollouts = await openExecutor(config, {
@@ -410,4 +417,12 @@ function readiness(state: AgentStatus['state'], config: AgentConfig, membership:
 function trackerStatus({ state, url, lastError }: CoordinatorStatus): TrackerStatus {
   const names = { alone: 'none', connecting: 'connecting', connected: 'connected', waiting: 'lost', closed: 'lost' } as const;
   return { state: names[state], url, lastError: lastError as TrackerStatus['lastError'] };
+}
+
+/** What does the tracing is loaded only where somebody asks for it. */
+async function openTracing({ traceTo, name, zone }: AgentConfig, { peerId }: Identity, metrics: Metrics): Promise<Tracing | undefined> {
+  if (traceTo === undefined) return undefined;
+  const { startTracing } = await import('./tracing/otlp.ts');
+  const lost = (): void => metrics.content.fallback('trace-lost');
+  return startTracing({ url: traceTo, host: name, peerId, version: AGENT_VERSION, zone, now: Date.now, lost });
 }

@@ -93,6 +93,8 @@ export const AgentConfigSchema = Type.Object({
   /** a command that runs after a rollout, with the image reference as its only argument; absent: none */
   rolloutHook: Type.Optional(Type.String({ minLength: 1 })),
   rolloutHookTimeoutMs: Type.Integer({ minimum: 1000, maximum: 3_600_000 }),
+  /** an OpenTelemetry collector that takes OTLP over HTTP; absent: nothing is traced */
+  traceTo: Type.Optional(Type.String({ minLength: 1 })),
   /** how long open responses may take when the agent stops */
   drainTimeoutMs: Type.Integer({ minimum: 0, maximum: 3_600_000 }),
   logLevel: Type.Union(LOG_LEVELS.map((level) => Type.Literal(level))),
@@ -184,6 +186,7 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   stallMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 1000 to 3600000', help: 'a pull without progress for this long is broken off' },
   rolloutHook: { shape: 'one', read: readPath, allowed: 'the file of a command', help: 'command that runs after a rollout, with the image reference as its only argument' },
   rolloutHookTimeoutMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 1000 to 3600000', help: 'how long that command may take' },
+  traceTo: { shape: 'one', read: readUrl, allowed: 'an http or https URL without credentials, such as http://127.0.0.1:4318', flag: 'URL', help: 'OpenTelemetry collector that gets traces of pulls, by OTLP over HTTP (default: none)' },
   drainTimeoutMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 0 to 3600000', help: 'how long open responses may take when the agent stops' },
   logLevel: { shape: 'one', read: readText, allowed: LOG_LEVELS.join(', '), help: 'least level of the lines on stderr' },
 };

@@ -8,6 +8,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Authority, Right } from '../content/ports.ts';
 import { AgentError, type ErrorCode } from '../errors.ts';
+import type { TraceAsked } from '../tracing/spans.ts';
 import { authorityKey, Authorizations, type Authorization, type Realm, type TokenQuestion } from './auth.ts';
 import { contentLength, discard, headerOf, readWhole } from './body.ts';
 import type { Answer, Lane, OutgoingRequest } from './connections.ts';
@@ -47,6 +48,7 @@ export interface CallsSettings {
   readonly userAgent: string;
   /** Of the client's request that is at work, to be told to the origin. */
   readonly requestId: () => string | undefined;
+  readonly traced?: TraceAsked | undefined;
   /** First pause before trying again; doubles, with jitter. */
   readonly backoffMs: number;
   readonly random: () => number;
@@ -243,12 +245,15 @@ export class Calls {
     link.standing.requested();
     // `identity`: nobody on the way may re-encode a blob.
     const requestId = this.#settings.requestId();
-    const headers = { 'user-agent': this.#settings.userAgent, 'accept-encoding': 'identity', ...(requestId !== undefined && { 'x-request-id': requestId }), ...request.headers };
+    const span = this.#settings.traced?.(kind, request.method, request.url);
+    const headers = { 'user-agent': this.#settings.userAgent, 'accept-encoding': 'identity', ...(requestId !== undefined && { 'x-request-id': requestId }), ...span?.headers, ...request.headers };
     try {
       const answer = await link.connections.send({ ...request, headers }, signal);
       this.#metrics.originRequest(kind, answer.status);
+      span?.answered(answer.status, answer.body);
       return answer;
     } catch (error) {
+      span?.failed(error);
       if (error instanceof AgentError) this.#metrics.originRequest(kind, error.code);
       throw error;
     }

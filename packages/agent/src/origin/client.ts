@@ -9,6 +9,7 @@ import { digestAlgorithm, isDigest, parseDigest, type Digest } from '@flotilla/s
 import { isRepository, isTag } from '@flotilla/shared/reference';
 import type { Authority, ByteRange, Descriptor, Granted, Origin, OriginBody, Referrers, Repository, Source, TagPage } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
+import type { TraceAsked } from '../tracing/spans.ts';
 import { NO_CREDENTIALS, type CredentialSource } from './credentials/secret.ts';
 import { contentLength, contentRange, discard, headerOf, isEncoded, originBody, readWhole, type BodyRules } from './body.ts';
 import { Calls, encodedError, mayNotKnowHead, type OriginMetrics, type Question } from './calls.ts';
@@ -40,6 +41,8 @@ export interface OriginDeps {
   /** Asked where an origin says the length of a blob nowhere. @default nobody knows */
   readonly knownSize?: KnownSize;
   readonly userAgent?: string;
+  /** Each request that goes out. @default nothing is traced */
+  readonly traced?: TraceAsked | undefined;
   /** Sent as X-Request-Id. @default none */
   readonly requestId?: () => string | undefined;
   /** Milliseconds since the epoch, never going back. */
@@ -94,7 +97,7 @@ class RegistryClient implements OriginClient {
     const { nowMs = () => Math.round(performance.timeOrigin + performance.now()), random = Math.random, userAgent = 'flotilla', requestId = () => undefined } = deps;
     const limits = { ...DEFAULT_CONNECTION_LIMITS, ...config.limits };
     this.#links = new OriginLinks(this.#table, { limits, proxy: config.proxy ?? {}, ...(deps.lookup === undefined ? {} : { lookup: deps.lookup }) }, nowMs);
-    this.#calls = new Calls(this.#links, deps.metrics, deps.credentials ?? NO_CREDENTIALS, { userAgent, requestId, backoffMs: config.backoffMs ?? 200, random, nowMs });
+    this.#calls = new Calls(this.#links, deps.metrics, deps.credentials ?? NO_CREDENTIALS, { userAgent, requestId, traced: deps.traced, backoffMs: config.backoffMs ?? 200, random, nowMs });
     this.#sizes = new BlobSizes({
       calls: this.#calls,
       metrics: deps.metrics,

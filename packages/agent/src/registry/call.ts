@@ -15,6 +15,7 @@ import type { Caller, OnServed, Repository } from '../content/ports.ts';
 import { toAgentError, type ErrorCode } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
 import type { RegistryMetrics } from '../metrics.ts';
+import type { ServedSpan, SpanFields } from '../tracing/spans.ts';
 import type { Target, TargetKind } from './route.ts';
 
 /** What a client may call its request: it stands in the log and in a header. */
@@ -33,6 +34,8 @@ export class Call {
   readonly #nowMs: () => number;
   target: Target | undefined;
   repository: Repository | undefined;
+  /** Where requests are traced. */
+  span: ServedSpan | undefined;
   /** Body bytes handed to the socket. */
   bytes = 0;
   /** Bytes of blobs by the source that they came from. */
@@ -92,10 +95,22 @@ export class Call {
       ...(this.abandoned && { aborted: true }),
       ...(this.#code !== undefined && { code: this.#code, error: errorFields(this.#cause) }),
     };
+    this.span?.end(`${this.method} ${this.kind}`, this.#spanFields(), this.abandoned ? 'aborted' : this.#code);
     const broken = this.#code !== undefined && (status < 400 || status >= 500);
     if (broken) log.warn(fields, 'request failed');
     else if (this.kind === 'base') log.debug(fields, 'request');
     else log.info(fields, 'request');
+  }
+
+  #spanFields(): SpanFields {
+    const { repository, target } = this;
+    return {
+      'flotilla.request_id': this.id,
+      'http.response.status_code': this.raw.statusCode,
+      'http.response.body.size': this.bytes,
+      ...(repository !== undefined && { 'flotilla.origin': repository.origin, 'flotilla.repository': repository.repository }),
+      ...(target?.kind === 'blob' && { 'flotilla.digest': target.digest }),
+    };
   }
 
   /** The winning source, and what each has given; nothing where no blob was read. */

@@ -12,6 +12,7 @@ import { AgentError } from '../errors.ts';
 import { listenOn, type SocketAddress } from '../listen.ts';
 import type { Logger } from '../log.ts';
 import type { RegistryMetrics } from '../metrics.ts';
+import type { TraceServed } from '../tracing/spans.ts';
 import { serveBlob } from './blobs.ts';
 import { Call } from './call.ts';
 import { refuseConnection } from './client-errors.ts';
@@ -31,6 +32,8 @@ export interface RegistryComponents {
   readonly resolveImage: (path: string, ns: string | undefined) => Repository;
   readonly log: Logger;
   readonly metrics: RegistryMetrics;
+  /** @default nothing is traced */
+  readonly traced?: TraceServed | undefined;
 }
 
 export interface RegistryInit {
@@ -65,7 +68,7 @@ const KIB = 1024;
 const KEEP_ALIVE_MS = 72_000;
 
 export function createRegistry(components: RegistryComponents, init: RegistryInit = {}): Registry {
-  const { content, resolveImage, log, metrics } = components;
+  const { content, resolveImage, log, metrics, traced } = components;
   const { maxHeaderBytes = 96 * KIB, drainPauseMs = 500, challenge = false, tls, nowMs = () => performance.now() } = init;
   const calls = new OpenCalls(nowMs);
   let draining = false;
@@ -95,6 +98,7 @@ export function createRegistry(components: RegistryComponents, init: RegistryIni
   app.addHook('onRequest', async (request, reply) => {
     const call = new Call(request.raw, reply.raw, nowMs);
     request.setDecorator('call', call);
+    call.span = traced?.(call.method, request.raw.headers);
     const socket: Socket = request.raw.socket;
     calls.start(socket);
     reply.raw.once('close', () => {
@@ -136,8 +140,9 @@ export function createRegistry(components: RegistryComponents, init: RegistryIni
         return target satisfies never;
     }
   };
-  app.all('/', handle);
-  app.setNotFoundHandler(handle);
+  const serve: typeof handle = (request, reply) => callOf(request).span?.within(() => handle(request, reply)) ?? handle(request, reply);
+  app.all('/', serve);
+  app.setNotFoundHandler(serve);
   app.setErrorHandler((error, request, reply) => {
     const call = callOf(request);
     call.failed(error);
