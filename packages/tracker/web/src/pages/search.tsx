@@ -20,6 +20,9 @@ const KINDS: readonly (readonly [SearchHit['kind'], string, IconName])[] = [
   ['pull', 'Finished pulls', 'pulls'],
 ];
 
+/** The tracker lists no more of a kind. */
+const MAX_HITS = 20;
+
 export function SearchPage(): JSX.Element {
   const wanted = here.value.query.get('q')?.trim() ?? '';
   const { value, problem, reload } = useOnce<SearchResult>(wanted === '' ? undefined : `${OPERATOR_ROUTES.search}?q=${encodeURIComponent(wanted)}`);
@@ -54,7 +57,7 @@ function Nothing({ title }: { readonly title: string }): JSX.Element {
 
 function Hits({ title, icon, hits }: { readonly title: string; readonly icon: IconName; readonly hits: readonly SearchHit[] }): JSX.Element {
   return (
-    <Panel title={title} flush aside={plural(hits.length, 'hit')}>
+    <Panel title={title} flush aside={hits.length >= MAX_HITS ? `the first ${MAX_HITS}` : plural(hits.length, 'hit')}>
       <ul class="hits">
         {hits.map((hit) => (
           <li key={`${hit.link} ${hit.title}`}>

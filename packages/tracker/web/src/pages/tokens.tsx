@@ -15,7 +15,7 @@ import { moment } from '../format.ts';
 import { useOnce } from '../once.ts';
 import { may, session } from '../session.ts';
 
-const MAY: Readonly<Record<Role, string>> = { read: 'look at everything', operate: 'and change: rollouts, brakes, members', admin: 'and make tokens, rotate the join token' };
+const MAY: Readonly<Record<Role, string>> = { read: 'look at everything', operate: 'and change rollouts, brakes, members', admin: 'and make tokens, replace the join token' };
 
 export function TokensPage(): JSX.Element {
   const { value, problem, reload } = useOnce<TokenInfo[]>(may('admin') ? OPERATOR_ROUTES.tokens : undefined, { everyMs: 10_000 });
