@@ -102,6 +102,17 @@ describe('why a host is slow', () => {
     await until('the reason is dns', () => hostOf('a').reason === 'dns');
   });
 
+  test('no-peers: another host holds it, and neither reaches the other', async () => {
+    const [a, b] = [await fleet.agent('a', { advertise: '127.0.0.1:1' }), await fleet.agent('b', { advertise: '127.0.0.1:1' })];
+    const { digest } = image.layers[0]!;
+    await pull(a, `lab/team/app/blobs/${digest}`);
+    const giveUp = new AbortController();
+    const pulling = pull(b, `lab/team/app/blobs/${digest}`, { signal: giveUp.signal }).catch(() => undefined);
+    await until('the reason is no-peers', () => hostOf('b').reason === 'no-peers');
+    giveUp.abort();
+    await pulling;
+  });
+
   test('throttled: a brake is obeyed by a pull under way, and told', async () => {
     const a = await fleet.agent('a');
     const id = await brake({ scope: { kind: 'fleet' }, downloadLimit: MIB, forMs: 60_000 });
