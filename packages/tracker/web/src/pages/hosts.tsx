@@ -44,14 +44,14 @@ export function HostsPage(): JSX.Element {
             columns={[
               { head: 'Host', rowHead: true, cell: ({ info }) => <PeerLink peerId={info.peerId} name={info.name} />, sort: ({ info }) => info.name },
               { head: 'State', cell: ({ figures }) => <HostBadge state={HOST_STATES[figures[1]]!} />, sort: ({ figures }) => figures[1] },
-              { head: 'Zone', cell: ({ info }) => info.zone, sort: ({ info }) => info.zone },
+              { head: 'Zone', cell: ({ info }) => <span class="nowrap">{info.zone}</span>, sort: ({ info }) => info.zone },
               { head: 'Pulling', cell: ({ figures }) => (figures[12] < 0 ? <span class="quiet">–</span> : share(figures[12])), sort: ({ figures }) => figures[12] },
               { head: 'Why slow', cell: ({ figures }) => (figures[11] === 0 ? <span class="quiet">–</span> : <ReasonBadge reason={SLOW_REASONS[figures[11]]!} />), sort: ({ figures }) => figures[11] },
               { head: 'From peers', number: true, cell: ({ figures }) => rateOr(figures[2]), sort: ({ figures }) => figures[2] },
               { head: 'From origins', number: true, cell: ({ figures }) => rateOr(figures[3]), sort: ({ figures }) => figures[3] },
               { head: 'To peers', number: true, cell: ({ figures }) => rateOr(figures[4]), sort: ({ figures }) => figures[4] },
               { head: 'Store', cell: ({ figures }) => <StoreBar held={figures[9]} limit={figures[10]} />, sort: ({ figures }) => figures[9] },
-              { head: 'Version', cell: ({ info }) => info.version, sort: ({ info }) => info.version },
+              { head: 'Version', cell: ({ info }) => <span class="nowrap">{info.version}</span>, sort: ({ info }) => info.version },
             ]}
           />
         )}

@@ -50,8 +50,8 @@ export function MembersPage(): JSX.Element {
               { head: 'Host', rowHead: true, cell: ({ peerId, name }) => <PeerLink peerId={peerId} name={name} />, sort: ({ name }) => name },
               { head: 'State', cell: ({ state }) => <HostBadge state={state} />, sort: ({ state }) => ORDER[state] },
               { head: 'Held against it', cell: (member) => <HeldAgainst member={member} /> },
-              { head: 'Zone', cell: ({ zone }) => zone, sort: ({ zone }) => zone },
-              { head: 'Version', cell: ({ version }) => version, sort: ({ version }) => version },
+              { head: 'Zone', cell: ({ zone }) => <span class="nowrap">{zone}</span>, sort: ({ zone }) => zone },
+              { head: 'Version', cell: ({ version }) => <span class="nowrap">{version}</span>, sort: ({ version }) => version },
               { head: 'Seen', number: true, cell: ({ seenAtMs }) => ago(seenAtMs, nowMs), sort: ({ seenAtMs }) => seenAtMs },
               { head: 'Enrolled (UTC)', number: true, cell: ({ enrolledAtMs }) => moment(enrolledAtMs, nowMs), sort: ({ enrolledAtMs }) => enrolledAtMs },
               {
