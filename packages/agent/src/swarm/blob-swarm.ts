@@ -24,6 +24,12 @@ const MIN_PATIENCE_MS = 100;
 /** ... and this many times what the peer usually takes. */
 const PATIENCE = 1.5;
 
+/** How long an announcement waits for company. */
+const NEWS_MS = 50;
+/** ... of chunks that so many of our peers hold already: whoever lacks them knows where to ask. Most messages of a crowd were such news. */
+const WIDELY_HELD_MS = 400;
+const WIDELY_HELD = 4;
+
 export interface BlobSwarmContext {
   readonly budget: Budget;
   readonly random: () => number;
@@ -32,6 +38,8 @@ export interface BlobSwarmContext {
   readonly log: SwarmLog;
   /** There may be something to ask of this peer now. */
   wake(link: BlobLink): void;
+  /** A whole chunk came from a peer, so long after it was asked for. */
+  delivered(bytes: number, latencyMs: number): void;
   /** Memory for requests became free. */
   wakeAll(): void;
   /** The peer sent bytes that contradict the digest that it sent with them. */
@@ -185,6 +193,7 @@ export class BlobSwarm implements SwarmHandle {
     const picker = this.#picker;
     if (member === undefined || picker === undefined) return;
     link.account.delivered(bytes.length, nowMs - fetch.sinceMs);
+    this.#context.delivered(bytes.length, nowMs - fetch.sinceMs);
     for (const peerId of picker.arrived(link.peerId, fetch.index)) this.#cancel(peerId, fetch.index);
     const act = (verdict: ChunkVerdict): void => this.#judged(link, fetch.index, bytes.length, verdict, picker);
     member.accept(fetch.index, digest, bytes, link.peerId).then(act, (error: unknown) => {
@@ -222,7 +231,8 @@ export class BlobSwarm implements SwarmHandle {
     for (const index of indexes) {
       for (const peerId of this.#picker?.obtained(index) ?? []) this.#cancel(peerId, index);
     }
-    for (const peer of this.#peers.values()) if (peer.gained(indexes)) this.#tellLater(peer);
+    const widelyHeld = indexes.every((index) => (this.#picker?.availability(index) ?? 0) >= WIDELY_HELD);
+    for (const peer of this.#peers.values()) if (peer.gained(indexes)) this.#tellLater(peer, widelyHeld ? WIDELY_HELD_MS : NEWS_MS);
   }
 
   reading(ranges: readonly IndexRange[]): void {
@@ -332,8 +342,8 @@ export class BlobSwarm implements SwarmHandle {
     this.#context.wake(link);
   }
 
-  #tellLater(peer: BlobPeer<BlobLink>): void {
-    peer.link.outbox.later(this.channel, () => this.#news(peer));
+  #tellLater(peer: BlobPeer<BlobLink>, withinMs = NEWS_MS): void {
+    peer.link.outbox.later(this.channel, withinMs, () => this.#news(peer));
   }
 
   #news(peer: BlobPeer<BlobLink>): ExchangeFrame[] {

@@ -69,6 +69,7 @@ export class Exchange implements Swarm {
       counters,
       log,
       wake: (link) => this.#requests.wake(link),
+      delivered: (chunkBytes, latencyMs) => this.#requests.delivered(chunkBytes, latencyMs),
       wakeAll: () => this.#requests.wakeAll(),
       forged: components.forged,
       connect: components.connect,

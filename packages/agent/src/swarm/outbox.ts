@@ -1,7 +1,7 @@
 // What waits to be written to one peer. Control frames first, then chunk pieces of almost 64 KiB, the next only when the stream is
 // not full: Node cannot tell how much the kernel still holds, so at most MAX_UNSENT_BYTES wait above it per connection.
 //
-// Frames of one tick leave in one write. Late frames (`later`) wait up to LATER_MS for a write that goes anyway.
+// Frames of one tick leave in one write. Late frames (`later`) wait for a write that goes anyway, as long as they may.
 // Invariants: at most MAX_CONTROL_BYTES of control wait (a peer that reads slower is cut off: PEER_SLOW); chunks are
 // bounded by the upload slots. `drain` is awaited as an event: stream.onDrain() resolves only once in its life.
 
@@ -22,8 +22,6 @@ const PIECE_BYTES = CHUNK_PIECE_BYTES - 256;
 export const MAX_UNSENT_BYTES = 128 * 1024;
 /** Control frames that wait for a stream that is full. */
 export const MAX_CONTROL_BYTES = 1024 * 1024;
-/** How long an announcement waits for company. */
-const LATER_MS = 50;
 /** Bytes written before other sockets get their turn. */
 const TURN_BYTES = 4 * PIECE_BYTES;
 
@@ -57,6 +55,7 @@ export class Outbox {
   #controlBytes = 0;
   #offset = 0;
   #timer: NodeJS.Timeout | undefined;
+  #laterDueMs = 0;
   #pumping = false;
   #blockedSinceMs: number | undefined;
   #wake: (() => void) | undefined;
@@ -88,14 +87,18 @@ export class Outbox {
     this.#pumpSoon();
   }
 
-  /** Sends what `make` gives then: with the next write, or after LATER_MS. One per channel: the last stays. */
-  later(channel: number, make: () => ExchangeFrame[]): void {
+  /** Sends what `make` gives then: with the next write, `withinMs` at the latest. One per channel: the last stays. */
+  later(channel: number, withinMs: number, make: () => ExchangeFrame[]): void {
     if (this.#closed.signal.aborted) return;
     this.#later.set(channel, make);
-    this.#timer ??= setTimeout(() => {
+    const dueMs = this.#init.nowMs() + withinMs;
+    if (this.#timer !== undefined && dueMs >= this.#laterDueMs) return;
+    clearTimeout(this.#timer);
+    this.#laterDueMs = dueMs;
+    this.#timer = setTimeout(() => {
       this.#timer = undefined;
       this.#flushLater();
-    }, LATER_MS);
+    }, withinMs);
   }
 
   sendChunk(chunk: OutgoingChunk): void {

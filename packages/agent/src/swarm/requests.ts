@@ -2,15 +2,20 @@
 //
 // A peer gets one request at a time (a queue at the uploader is a delay for everybody), a second one only where the round trip
 // would otherwise leave the link idle: where rate x round trip exceeds a chunk, or where there are too few sources to fill the gap.
-// A peer that moves nothing for max(STALL_MS, 4 x expected) stalls: all that was asked of it goes elsewhere, and it rests.
+// A peer that moves nothing for much longer than a chunk usually takes, from it or from anyone, stalls: all that was asked of it goes
+// elsewhere, and it rests. On slow links a chunk waits for seconds in the uploader's queue: to give up then sends it twice.
 // Which chunk: picker.ts. Invariant: the picker and the peer's intake agree on what is asked of it.
 
 import type { BlobLink, BlobSwarm } from './blob-swarm.ts';
 import type { SwarmCounters } from './counters.ts';
+import { Account } from './ledger.ts';
 import type { TokenBucket } from './limits.ts';
 
 const STALL_MS = 2_000;
 const STALL_FACTOR = 4;
+/** Before the first chunk has come from anyone, nobody knows what is usual. */
+const COLD_STALL_MS = 5_000;
+const LONGEST_STALL_MS = 30_000;
 /** How long a stalled peer rests: doubled with each stall in a row. */
 const FIRST_REST_MS = 1_000;
 const LONGEST_REST_MS = 60_000;
@@ -30,6 +35,8 @@ export interface RequestsComponents {
 export class Requests {
   readonly #with: RequestsComponents;
   readonly #awake = new Set<BlobLink>();
+  /** What all peers together delivered. */
+  readonly #usual = new Account();
   #turn: NodeJS.Immediate | undefined;
   #limited: NodeJS.Timeout | undefined;
   #closed = false;
@@ -71,6 +78,11 @@ export class Requests {
     blob.failed(link, index);
   }
 
+  /** A chunk of `bytes` came from any peer, `latencyMs` after it was asked for. */
+  delivered(bytes: number, latencyMs: number): void {
+    this.#usual.delivered(bytes, latencyMs);
+  }
+
   /** Looks for stalls, ends rests. A few times per second. */
   tick(): void {
     const nowMs = this.#with.nowMs();
@@ -81,8 +93,7 @@ export class Requests {
       }
       const [oldest] = link.intake.fetches();
       if (oldest === undefined) continue;
-      const patienceMs = Math.max(STALL_MS, STALL_FACTOR * link.account.expectedMs(oldest.bytes));
-      if (nowMs - link.intake.movedAtMs > patienceMs) this.#stalled(link, nowMs);
+      if (nowMs - link.intake.movedAtMs > this.#patienceMs(link, oldest.bytes)) this.#stalled(link, nowMs);
     }
     for (const blob of this.#with.fetching()) blob.tick();
   }
@@ -92,6 +103,11 @@ export class Requests {
     this.#awake.clear();
     clearImmediate(this.#turn);
     clearTimeout(this.#limited);
+  }
+
+  #patienceMs(link: BlobLink, bytes: number): number {
+    const usualMs = this.#usual.latencyMs === undefined ? COLD_STALL_MS : STALL_FACTOR * this.#usual.expectedMs(bytes);
+    return Math.min(LONGEST_STALL_MS, Math.max(STALL_MS, usualMs, STALL_FACTOR * link.account.expectedMs(bytes)));
   }
 
   #stalled(link: BlobLink, nowMs: number): void {
