@@ -1,4 +1,4 @@
-// The set-up: pnpm at its pinned version installs the workspace and Node 26 (the npm package `node`).
+// The set-up: pnpm at its pinned version installs the workspace and Node 26 (the npm package `node`); then the dashboard is built (dashboard.mjs).
 //
 // Runs on any Node >= 20 with npm beside it and nothing installed. Invariant: nothing outside the checkout
 // changes; npm's and pnpm's caches, store and state live in .flotilla/setup. When nothing has changed since
@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildDashboard } from './dashboard.mjs';
 
 const PNPM = 'pnpm@12.21.0';
 const OLDEST_NODE = 20;
@@ -25,7 +26,7 @@ const setupLog = join(setupDir, 'setup.log');
 export class SetupError extends Error {}
 
 /**
- * Installs what is missing.
+ * Installs what is missing, and builds the dashboard where it has changed.
  * @returns {void}
  * @throws {SetupError}
  */
@@ -34,6 +35,15 @@ export function setUp() {
   if (major < OLDEST_NODE) {
     throw new SetupError(`Node ${process.versions.node} is too old: install Node ${OLDEST_NODE} or newer and run the command again.`);
   }
+  installPackages();
+  const failure = buildDashboard(root, workspaceNode);
+  if (failure === undefined) return;
+  mkdirSync(setupDir, { recursive: true });
+  writeFileSync(setupLog, failure);
+  throw new SetupError(`The dashboard could not be built; what Vite says is in ${setupLog}`);
+}
+
+function installPackages() {
   const stamp = wantedStamp();
   if (existsSync(stampFile) && existsSync(workspaceNode) && readFileSync(stampFile, 'utf8') === stamp) return;
 

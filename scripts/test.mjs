@@ -19,7 +19,7 @@ const onlyReal = given.includes('--only-real');
 orExplain(setUp);
 const outcomes = [];
 if (!onlyReal) {
-  outcomes.push(check('types', 'tsc', ['--noEmit']), check('lint', 'oxlint', ['--deny-warnings']));
+  outcomes.push(check('types', 'tsc', ['--noEmit']), check('types of the dashboard', 'tsc', ['--noEmit', '-p', 'packages/tracker/web']), check('lint', 'oxlint', ['--deny-warnings']));
   outcomes.push(runVitest(false));
 }
 if (onlyReal || given.includes('--all')) outcomes.push(runVitest(true));

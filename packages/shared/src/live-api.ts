@@ -20,9 +20,10 @@
 // Rates are bytes per second. Shares in rows are thousandths.
 
 import { Type, type Static } from 'typebox';
+import { HOST_STATES, SLOW_REASONS } from './live-lists.ts';
 import { RolloutDetail } from './rollout-api.ts';
 
-export const MAX_LIVE_TOPICS = 8;
+export { HOST_STATES, MAX_LIVE_TOPICS, MAX_MAP_CELLS, ROLLOUT_HOST_STATES, SLOW_REASONS } from './live-lists.ts';
 
 const TimestampMs = Type.Integer({ minimum: 0 });
 const Count = Type.Integer({ minimum: 0 });
@@ -34,13 +35,6 @@ const Digest = Type.String();
 
 // ---------------------------------------------------------------- why something is slow
 
-/**
- * Why a host is slow. In rows: the index into this list. `''`: it is not slow, or nothing unusual can be seen.
- * link: peers would give more than arrives. disk: writes take long. cpu: the agent's thread or core is full. dns: the origin's name is not found.
- * 429: the origin says "too many requests". credentials: it wants others. origin: it does not answer or fails otherwise. no-peers: others hold what it
- * lacks, and it is connected to none of them. throttled: a limit or a brake holds it back.
- */
-export const SLOW_REASONS = ['', 'link', 'disk', 'cpu', 'dns', '429', 'credentials', 'origin', 'no-peers', 'throttled'] as const;
 export type SlowReason = (typeof SLOW_REASONS)[number];
 export const SlowReason = Type.Unsafe<SlowReason>(Type.Union(SLOW_REASONS.map((reason) => Type.Literal(reason))));
 
@@ -179,7 +173,6 @@ export type FleetDelta = Static<typeof FleetDelta>;
 
 // ---------------------------------------------------------------- hosts
 
-export const HOST_STATES = ['up', 'stale', 'down', 'quarantined', 'expelled'] as const;
 export type HostState = (typeof HOST_STATES)[number];
 export const HostState = Type.Unsafe<HostState>(Type.Union(HOST_STATES.map((state) => Type.Literal(state))));
 
@@ -292,9 +285,6 @@ export type ImageDelta = Static<typeof ImageDelta>;
 
 // ---------------------------------------------------------------- swarm of a blob
 
-/** How many cells a chunk map has at most; each cell stands for as many chunks. */
-export const MAX_MAP_CELLS = 128;
-
 export const SwarmMemberRow = Type.Object({
   n: HostNumber,
   /** Chunks held; all of them: a seed. */
@@ -384,8 +374,6 @@ export const HostDetail = Type.Object({
 export type HostDetail = Static<typeof HostDetail>;
 
 // ---------------------------------------------------------------- a rollout, live
-
-export const ROLLOUT_HOST_STATES = ['waiting', 'working', 'done', 'failed'] as const;
 
 export const RolloutRow = Type.Tuple([
   /** 0 n */

@@ -6,21 +6,7 @@
 import { Type, type Static } from 'typebox';
 import { HookOutcome } from './tracker-api.ts';
 
-/** Where the operator's requests go, below API_PREFIX. Reading asks for the role read, the rest for operate. */
-export const ROLLOUT_ROUTES = {
-  /** GET -> RolloutList, newest first. POST RolloutRequest -> 201 RolloutDetail */
-  all: '/rollouts',
-  /** GET -> RolloutDetail */
-  one: (id: string): string => `/rollouts/${encodeURIComponent(id)}`,
-  /** GET -> RolloutHosts; `?state=failed` leaves out the rest */
-  hosts: (id: string): string => `/rollouts/${encodeURIComponent(id)}/hosts`,
-  /** POST -> RolloutDetail. 409 where the state does not allow it; asked again, it changes nothing. */
-  command: (id: string, command: RolloutCommand): string => `/rollouts/${encodeURIComponent(id)}/${command}`,
-} as const;
-
-/** pause: nothing of it moves until resume. cancel: for good. retry: those that failed try again. */
-export const ROLLOUT_COMMANDS = ['pause', 'resume', 'cancel', 'retry'] as const;
-export type RolloutCommand = (typeof ROLLOUT_COMMANDS)[number];
+export { ROLLOUT_COMMANDS, ROLLOUT_ROUTES, type RolloutCommand } from './routes.ts';
 
 const Digest = Type.String({ maxLength: 160 });
 const TimestampMs = Type.Integer({ minimum: 0 });

@@ -20,6 +20,7 @@ import fastify, {
 } from 'fastify';
 import { agentRoutes } from './agent-api.ts';
 import { formatAddress, type SocketAddress, type TrackerConfig } from './config.ts';
+import { dashboard } from './dashboard.ts';
 import { toProblem, toTrackerError, TrackerError } from './errors.ts';
 import { Fleet } from './fleet.ts';
 import { createLogger, type Logger } from './log.ts';
@@ -140,7 +141,9 @@ async function buildApp({ fleet, operators, view, dataDir, metrics }: AppParts, 
     log[status >= 500 ? 'error' : 'info']({ code: error.code, method: request.method, url: request.url, from: request.ip, error }, 'request refused');
     return reply.code(status).type('application/problem+json').send(toProblem(error));
   });
-  app.setNotFoundHandler((request) => {
+  const page = await dashboard(app);
+  app.setNotFoundHandler(async (request, reply) => {
+    if (await page.show(request, reply)) return;
     throw new TrackerError('ROUTE_UNKNOWN', `${request.method} ${request.url.slice(0, 200)}`);
   });
   await app.register(rateLimit, { global: false });
