@@ -3,7 +3,7 @@
 // The programs get sessions of their own, so that Ctrl-C reaches this process alone; it stops agents first (they finish open pulls with
 // the tracker's help), then the tracker. A second Ctrl-C stops at once. A terminal's Ctrl-C arrives twice, from the terminal and from npm:
 // signals that close together are one. Invariant: when this process ends, none of its programs is left.
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync } from 'node:fs';
 import { get as httpGet } from 'node:http';
 import { get as httpsGet } from 'node:https';
@@ -23,6 +23,7 @@ const SAME_SIGNAL_MS = 300;
 /** A little over the agent's own drainTimeoutMs. */
 const DRAIN_KILL_MS = 70_000;
 const AT_ONCE_KILL_MS = 5_000;
+const LOGIN_TIMEOUT_MS = 10_000;
 const LOG_TAIL_LINES = 10;
 
 /** @param {string[]} argv */
@@ -50,8 +51,9 @@ export async function start(argv) {
   const known = existsSync(join(root, JOIN_TOKEN_FILE));
   // The tracker makes the join token at its first start; later the agents need not wait for it.
   if (!known) await fleet.start([plan.tracker]);
+  const link = known ? undefined : loginLink(plan.login);
   await fleet.start(known ? [plan.tracker, ...plan.agents] : plan.agents);
-  const text = welcomeText(options, plan, await image);
+  const text = welcomeText(options, plan, await image, await (link ?? loginLink(plan.login)));
   if (!fleet.stopping) process.stdout.write(text);
 }
 
@@ -121,6 +123,21 @@ class RunningFleet {
   }
 }
 
+/**
+ * @param {string[]} args
+ * @returns {Promise<string | undefined>} the dashboard's address with a code that signs in once; undefined where none could be made
+ */
+function loginLink(args) {
+  return new Promise((resolve) => {
+    execFile(workspaceNode, args, { cwd: root, env: childEnv(), timeout: LOGIN_TIMEOUT_MS }, (error, stdout) => resolve(error === null ? stdout.trim() : undefined));
+  });
+}
+
+/** Compiled code is kept: a second start takes a quarter less. */
+function childEnv() {
+  return { ...process.env, NODE_COMPILE_CACHE: join(root, '.flotilla', 'setup', 'compiled') };
+}
+
 /** One program with its log. */
 class Child {
   /** @type {Program} */
@@ -137,9 +154,7 @@ class Child {
     const log = join(root, program.logFile);
     if (existsSync(log)) renameSync(log, `${log}.1`);
     const output = openSync(log, 'w', 0o600);
-    // Compiled code is kept: a second start takes a quarter less.
-    const env = { ...process.env, NODE_COMPILE_CACHE: join(root, '.flotilla', 'setup', 'compiled') };
-    this.#process = spawn(workspaceNode, program.args, { cwd: root, env, detached: true, stdio: ['ignore', output, output] });
+    this.#process = spawn(workspaceNode, program.args, { cwd: root, env: childEnv(), detached: true, stdio: ['ignore', output, output] });
     closeSync(output);
     this.exited = new Promise((resolve) => {
       const end = (/** @type {string} */ how) => {

@@ -8,14 +8,18 @@ import { parseArgs } from 'node:util';
  * @typedef {{ flag: string, port: number }} Listener a port that the program needs, and the flag that sets it
  * @typedef {{ name: string, args: string[], listeners: Listener[], logFile: string, readyUrl: string }} Program
  * @typedef {{ agents: number, basePort: number, origins: { name: string, url: string }[], defaultOrigin?: string }} Options
- * @typedef {{ tracker: Program, agents: Program[] }} Plan
+ * @typedef {{ tracker: Program, agents: Program[], login: string[] }} Plan
  */
 
 const HOST = '127.0.0.1';
 const DEFAULT_BASE_PORT = 5050;
 const AGENT_STRIDE = 100;
 const MAX_AGENTS = 50;
-export const JOIN_TOKEN_FILE = '.flotilla/tracker/join-token';
+const TRACKER_DATA = '.flotilla/tracker';
+export const JOIN_TOKEN_FILE = `${TRACKER_DATA}/join-token`;
+
+/** Prints a link again. */
+const ANOTHER_LINK = `node_modules/.bin/node packages/tracker/src/main.ts login --data ${TRACKER_DATA}`;
 
 export const USAGE = `npm start -- [options]
 
@@ -92,11 +96,12 @@ export function planFleet({ agents, basePort, origins, defaultOrigin }) {
   return {
     tracker: {
       name: 'tracker',
-      args: ['packages/tracker/src/main.ts', '--listen', `${HOST}:${trackerPort}`, '--data', '.flotilla/tracker'],
+      args: ['packages/tracker/src/main.ts', '--listen', `${HOST}:${trackerPort}`, '--data', TRACKER_DATA],
       listeners: [{ flag: '--listen', port: trackerPort }],
       logFile: '.flotilla/tracker.log',
       readyUrl: `https://${HOST}:${trackerPort}/readyz`,
     },
+    login: ['packages/tracker/src/main.ts', 'login', '--data', TRACKER_DATA],
     agents: Array.from({ length: agents }, (_, index) => planAgent(index + 1, basePort + AGENT_STRIDE * index, trackerPort, shared)),
   };
 }
@@ -134,8 +139,9 @@ function planAgent(k, port, trackerPort, shared) {
  * @param {Options} options
  * @param {Plan} plan
  * @param {string} image the image of the pull line, origin first
+ * @param {string | undefined} link to the dashboard, signing in once; undefined: none could be made
  */
-export function welcomeText(options, plan, image) {
+export function welcomeText(options, plan, image, link) {
   // Clients take a name without a dot for a short name and never look for its mirror.
   const mirrored = options.origins.find((origin) => origin.name.includes('.'))?.name ?? 'docker.io';
   const endpoints = plan.agents.map((_, index) => `${HOST}:${options.basePort + AGENT_STRIDE * index}`);
@@ -150,7 +156,12 @@ Pull an image through ${plan.agents.length === 1 ? 'the agent' : 'agent 1'}:
 Or keep image names as they are; put this into /etc/containers/registries.conf.d/flotilla.conf:
 
 ${mirrorDropIn(mirrored, endpoints[0] ?? '').replaceAll(/^(?=.)/gm, '  ')}
-Tracker  https://${HOST}:${options.basePort + 2}
+${link === undefined ? '' : `The dashboard; this link signs you in, once and within ten minutes:
+
+  ${link}
+
+Another  ${ANOTHER_LINK}
+`}Tracker  https://${HOST}:${options.basePort + 2}
 Logs     ${[plan.tracker, ...plan.agents].map((program) => program.logFile).join(', ')}
 Stop     Ctrl-C
 `;

@@ -22,7 +22,7 @@ describe('README.md', () => {
     const options = parseOptions([]);
     if (options === 'help') throw new Error('no help was asked for');
     const pullLine = commands.find((command) => command.startsWith('podman pull'));
-    expect(welcomeText(options, planFleet(options), 'docker.io/library/alpine:3.22')).toContain(`  ${pullLine}\n`);
+    expect(welcomeText(options, planFleet(options), 'docker.io/library/alpine:3.22', undefined)).toContain(`  ${pullLine}\n`);
     expect(readme).toContain(mirrorDropIn('docker.io', '127.0.0.1:5050'));
   });
 

@@ -49,7 +49,8 @@ describe('npm start', () => {
 
   it('prints a pull line for the image it is given, and a mirror for a name that clients look up', () => {
     const options = optionsOf('--origin', 'lab=http://127.0.0.1:5000');
-    const text = welcomeText(options, planFleet(options), 'lab/team/app:1');
+    const text = welcomeText(options, planFleet(options), 'lab/team/app:1', 'http://127.0.0.1:5052/#code=a');
+    expect(text).toContain('\n  http://127.0.0.1:5052/#code=a\n');
     expect(text).toContain('podman pull --tls-verify=false 127.0.0.1:5050/lab/team/app:1\n');
     // "lab" has no dot: podman would take lab/team/app for a short name.
     expect(text).toContain('prefix = "docker.io"');

@@ -53,6 +53,12 @@ needs('root', 'docker-registry', 'buildah', 'podman', 'skopeo', 'runc', 'nc', 'n
     expect(start.output).toContain(`https://127.0.0.1:${basePort + 2}`);
     expect(start.output).toContain('.flotilla/tracker.log, .flotilla/agent-1.log');
 
+    // The dashboard is there, and its link signs in without a certificate to trust.
+    const link = new URL(/^ *(http:.*#code=.*)$/m.exec(start.output)![1]!);
+    expect(await (await fetch(link, { headers: { accept: 'text/html' } })).text()).toContain('<title>Flotilla</title>');
+    const signIn = await fetch(new URL('/api/v1/sign-in', link), { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ code: link.hash.slice('#code='.length) }) });
+    expect([signIn.status, await signIn.json()]).toEqual([200, expect.objectContaining({ role: 'admin' })]);
+
     const pullArgs = /^ *podman (pull .*)$/m.exec(start.output)?.[1]?.split(' ') ?? [];
     expect(pullArgs.at(-1)).toBe(`127.0.0.1:${basePort}/docker.io/library/hello:1`);
     const stranger = await ContainersHome.create();

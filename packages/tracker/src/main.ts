@@ -10,8 +10,8 @@ import { flagOf, loadConfig, SETTINGS, type Flags, type SettingName } from './co
 import { toTrackerError, TrackerError } from './errors.ts';
 import { createLogger } from './log.ts';
 import { CODE_TTL_MS, LoginCodes } from './operators/login-codes.ts';
+import { isLoopback } from './plain-loopback.ts';
 import { runningAddress } from './running.ts';
-import { startTracker } from './server.ts';
 import { joinTokenFile, rotateJoinToken } from './tokens.ts';
 import { TRACKER_VERSION } from './version.ts';
 
@@ -46,6 +46,8 @@ async function serve(flags: Flags): Promise<void> {
   const log = createLogger(config.logLevel);
   for (const warning of warnings) log.warn({}, warning);
   const stopped = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);
+  // The other commands do without, and answer the sooner.
+  const { startTracker } = await import('./server.ts');
   const tracker = await startTracker(config, { log });
   console.log(`flotilla-tracker ${TRACKER_VERSION} at ${tracker.url}\njoin token: ${tracker.joinTokenFile}\noperator token: ${tracker.operatorTokenFile}`);
   await stopped;
@@ -72,14 +74,18 @@ async function rotate(flags: Flags): Promise<void> {
   console.log(`new join token ${id} in ${joinTokenFile(config.data)}; members stay members, agents that enrol from now on need it`);
 }
 
-/** The link works against the tracker that runs with this data folder; from another machine its host has to be put in. */
+/** The link works on this machine, against the tracker that runs with this data folder. */
 async function printLogin(flags: Flags, { as: name, role }: { as: string; role: Role }): Promise<void> {
   const { config } = loadConfig({ flags });
   const url = await runningAddress(config.data);
   if (url === undefined) throw new TrackerError('NOT_RUNNING', `no tracker answers for ${config.data}`);
   const code = await new LoginCodes(config.data).create({ name, role }, Date.now());
-  console.log(`${url}/#code=${code}`);
+  const { protocol, hostname, port } = new URL(url);
+  const here = isLoopback(hostname.replace(/^\[|\]$/g, ''));
+  // Over loopback a browser needs no certificate, and would warn of ours.
+  console.log(`${here ? url.replace(/^https:/, 'http:') : url}/#code=${code}`);
   console.error(`It signs in ${name} (${role}) once, within ${CODE_TTL_MS / 60_000} minutes.`);
+  if (here && protocol === 'https:') console.error(`From another machine: the same with https:// and this host's name, https://HOST:${port}/#code=...`);
 }
 
 /** One line on stderr, with what to do where the message does not say it. */

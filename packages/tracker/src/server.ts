@@ -30,6 +30,7 @@ import { operatorRoutes } from './operator-api.ts';
 import { operatorTokenFile } from './operators/operator-tokens.ts';
 import { operatorAccountRoutes } from './operators/operator-routes.ts';
 import { Operators } from './operators/operators.ts';
+import { servePlainOnLoopback } from './plain-loopback.ts';
 import { announceAddress, withdrawAddress } from './running.ts';
 import { auditRollouts, rolloutRoutes } from './rollouts/rollout-routes.ts';
 import { State } from './state.ts';
@@ -80,7 +81,7 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
   try {
     fleet = await Fleet.open({ dataDir: config.data, heartbeatMs: config.heartbeatMs, maxQueuedBytes, originLimit: config.originLimit }, state, log);
     const writeFailed = (error: unknown): void => log.error({ error }, 'state could not be written');
-    const operators = await Operators.open({ dataDir: config.data, fleetId: fleet.members.fleet.id, https: tls !== undefined, now: fleet.now, writeFailed }, state);
+    const operators = await Operators.open({ dataDir: config.data, fleetId: fleet.members.fleet.id, now: fleet.now, writeFailed }, state);
     view = await View.open(fleet, operators.audit, state, log);
     registerTopics(view, fleet);
     const metrics = createMetrics(fleet, config.metricsPerHost);
@@ -141,6 +142,13 @@ async function buildApp({ fleet, operators, view, dataDir, metrics }: AppParts, 
     log[status >= 500 ? 'error' : 'info']({ code: error.code, method: request.method, url: request.url, from: request.ip, error }, 'request refused');
     return reply.code(status).type('application/problem+json').send(toProblem(error));
   });
+  if (tls !== undefined) {
+    const plain = servePlainOnLoopback(app.server as HttpsServer);
+    app.addHook('preClose', (done) => {
+      plain.close();
+      done();
+    });
+  }
   const page = await dashboard(app);
   app.setNotFoundHandler(async (request, reply) => {
     if (await page.show(request, reply)) return;

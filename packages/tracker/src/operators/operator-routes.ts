@@ -18,8 +18,7 @@ const DEFAULT_AUDIT_ENTRIES = 100;
 const TokenParams = Type.Object({ name: Type.String({ minLength: 1, maxLength: 64 }) });
 
 export function operatorAccountRoutes(app: App, operators: Operators, fleetId: string): void {
-  const { guard, audit, tokens, sessions, cookieName } = operators;
-  const cookie = { path: '/', httpOnly: true, sameSite: 'strict', secure: operators.https } as const;
+  const { guard, audit, tokens, sessions } = operators;
   const me = ({ name, role }: Operator): Me => ({ name, role, fleetId, version: TRACKER_VERSION });
 
   app.post(
@@ -28,7 +27,8 @@ export function operatorAccountRoutes(app: App, operators: Operators, fleetId: s
     async (request, reply) => {
       checkSameOrigin(request);
       const { operator, secret } = await operators.signIn(request.body);
-      reply.setCookie(cookieName, secret, { ...cookie, maxAge: MAX_AGE_MS / 1000 });
+      const { name, options } = operators.cookieFor(request);
+      reply.setCookie(name, secret, { ...options, maxAge: MAX_AGE_MS / 1000 });
       return me(operator);
     },
   );
@@ -40,7 +40,8 @@ export function operatorAccountRoutes(app: App, operators: Operators, fleetId: s
       const { name } = operatorOf(request);
       await audit.record(name, 'session.close', name);
     }
-    return reply.clearCookie(cookieName, cookie).code(204).send(null);
+    const cookie = operators.cookieFor(request);
+    return reply.clearCookie(cookie.name, cookie.options).code(204).send(null);
   });
 
   app.get(`${API_PREFIX}/me`, { ...guard('read'), schema: { summary: 'Who is asking', tags: ['operators'], response: { 200: Me } } }, (request) => me(operatorOf(request)));

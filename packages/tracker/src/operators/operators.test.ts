@@ -127,7 +127,7 @@ describe('sign-in', () => {
     expect(tries.map(({ status }) => status).sort((a, b) => a - b)).toEqual([200, 401, 401]);
     const won = tries.find(({ status }) => status === 200)!;
     expect(won.body).toMatchObject({ name: 'ada', role: 'operate' });
-    expect(won.cookie).toMatch(/^flotilla-[0-9a-f]{8}=[\w-]+; Max-Age=604800; Path=\/; HttpOnly; SameSite=Strict$/);
+    expect(won.cookie).toMatch(/^flotilla-[0-9a-f]{8}-plain=[\w-]+; Max-Age=604800; Path=\/; HttpOnly; SameSite=Strict$/);
     expect((await ask('GET', 'me', { cookie: won.cookie!.split(';')[0] })).body).toMatchObject({ name: 'ada' });
     expect(await readdir(join(dir, 'login-codes'))).toEqual([]);
   });

@@ -14,7 +14,6 @@ export interface OperatorsInit {
   readonly dataDir: string;
   /** In the cookie's name, so that two trackers on one host do not sign each other's operators out. */
   readonly fleetId: string;
-  readonly https: boolean;
   readonly now: () => number;
   /** Told of a write that nobody waits for and that failed. */
   readonly writeFailed: (error: unknown) => void;
@@ -26,18 +25,16 @@ export class Operators {
   readonly codes: LoginCodes;
   readonly sessions: OperatorSessions;
   readonly guard: Guard;
-  readonly cookieName: string;
-  readonly https: boolean;
+  readonly #cookieName: string;
   readonly now: () => number;
   readonly #credentials: Credentials;
 
-  private constructor({ dataDir, fleetId, https, now, writeFailed }: OperatorsInit, parts: { audit: AuditLog; tokens: OperatorTokens; sessions: OperatorSessions }) {
+  private constructor({ dataDir, fleetId, now, writeFailed }: OperatorsInit, parts: { audit: AuditLog; tokens: OperatorTokens; sessions: OperatorSessions }) {
     this.audit = parts.audit;
     this.tokens = parts.tokens;
     this.sessions = parts.sessions;
     this.codes = new LoginCodes(dataDir);
-    this.cookieName = `flotilla-${fleetId.slice(0, 8)}`;
-    this.https = https;
+    this.#cookieName = `flotilla-${fleetId.slice(0, 8)}`;
     this.now = now;
     this.#credentials = {
       byToken: (token) => this.tokens.find(token),
@@ -64,7 +61,13 @@ export class Operators {
 
   /** The secret of the session's cookie. */
   secretOf(request: FastifyRequest): string | undefined {
-    return request.cookies[this.cookieName];
+    return request.cookies[this.cookieFor(request).name];
+  }
+
+  /** Plain HTTP over loopback has a cookie of its own: a browser lets nothing plain replace one that came encrypted. */
+  cookieFor({ protocol }: FastifyRequest): { readonly name: string; readonly options: { readonly path: string; readonly httpOnly: true; readonly sameSite: 'strict'; readonly secure: boolean } } {
+    const secure = protocol === 'https';
+    return { name: secure ? this.#cookieName : `${this.#cookieName}-plain`, options: { path: '/', httpOnly: true, sameSite: 'strict', secure } };
   }
 
   /** @returns who that is, and the secret of their new session @throws OPERATOR_UNAUTHORIZED, LOGIN_CODE_WRONG */
