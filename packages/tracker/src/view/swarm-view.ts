@@ -87,12 +87,12 @@ export function watchedOf(swarm: Swarm): string[] {
 
 /** One byte per cell: how much of it is held. */
 function mapOf(field: { has(index: number): boolean } | undefined, chunks: number, perCell: number): string {
-  if (field === undefined || perCell === 0) return '';
+  if (perCell === 0) return '';
   const bytes = Buffer.alloc(Math.ceil(chunks / perCell));
   for (let cell = 0; cell < bytes.length; cell++) {
     const end = Math.min(chunks, (cell + 1) * perCell);
     let held = 0;
-    for (let index = cell * perCell; index < end; index++) if (field.has(index)) held++;
+    for (let index = cell * perCell; index < end; index++) if (field?.has(index) === true) held++;
     bytes[cell] = Math.floor((255 * held) / (end - cell * perCell));
   }
   return bytes.toString('base64');

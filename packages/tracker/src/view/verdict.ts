@@ -103,7 +103,7 @@ export class Verdicts {
     const code = pulling === 0 ? 'quiet' : 'ok';
     if (this.#quiet.text !== code) this.#quiet = { text: code, sinceMs: nowMs };
     const share = rate === 0 ? 0 : Math.round((100 * peerRate) / rate);
-    const evidence = pulling === 0 ? `${hosts(up)} up, nobody pulls` : `${hosts(pulling)} pull ${bytes(rate)}/s, ${share} % from peers`;
+    const evidence = pulling === 0 ? `${hosts(up)} up, nobody pulls` : `${hosts(pulling)} ${pulling === 1 ? 'pulls' : 'pull'} ${bytes(rate)}/s, ${share} % from peers`;
     return { severity: 'ok', blamed: 'nobody', code, text: 'nothing wrong', sinceMs: this.#quiet.sinceMs, evidence: [{ text: evidence }] };
   }
 }

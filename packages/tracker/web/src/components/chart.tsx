@@ -79,12 +79,12 @@ export function Chart({ label, data, series, format, x, height = 190, maxY, asid
 
   useEffect(() => plot.current?.setData(data as unknown as uPlot.AlignedData), [data]);
 
-  const at = pointed.value ?? data[0].length - 1;
   return (
     <figure class="chart" aria-label={label}>
       <Legend>
         {series.map((each, index) => {
-          const value = data[index + 1]?.[at];
+          const values = data[index + 1] ?? [];
+          const value = pointed.value === undefined ? values.findLast((each) => each !== null) : values[pointed.value];
           return (
             <LegendItem key={each.name} color={each.color} kind={each.dashed === true ? 'dashed' : 'line'}>
               {each.name}

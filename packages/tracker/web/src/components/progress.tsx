@@ -136,7 +136,7 @@ export function ProgressChart({ series, hosts, bound }: ProgressChartProps): JSX
           data={data}
           series={[
             { name: 'hosts done', color: 'cell-done', area: true },
-            { name: 'held by all', color: 'peer' },
+            { name: 'held by all', color: 'origin' },
             ...(bound === undefined ? [] : [{ name: "the links' bound", color: 'line-strong', dashed: true } as const]),
           ]}
           format={(value) => share(Math.round(value * 10))}
@@ -152,6 +152,7 @@ export function ProgressChart({ series, hosts, bound }: ProgressChartProps): JSX
 function progressData(series: readonly ProgressPoint[], hosts: number, boundMs: number | undefined): ChartData {
   const boundS = boundMs === undefined ? undefined : boundMs / 1000;
   const points: { at: number; done: number | null; held: number | null }[] = series.map(([at, done, held]) => ({ at, done: hosts === 0 ? 0 : (100 * done) / hosts, held: held / 10 }));
+  if ((points[0]?.at ?? 0) > 0) points.unshift({ at: 0, done: null, held: null });
   if (boundS !== undefined && !points.some(({ at }) => at === boundS)) points.push({ at: boundS, done: null, held: null });
   points.sort((a, b) => a.at - b.at);
   const times = points.map(({ at }) => at);

@@ -67,7 +67,7 @@ export function SlowGroupsPanel({ groups }: { readonly groups: SlowGroups }): JS
       }
     >
       {groups[by].length === 0 ? (
-        <Empty title="Nobody pulls" />
+        <Empty title={by === 'byReason' ? 'Nobody is slow' : 'Nobody pulls'} />
       ) : (
         <Table
           key={by}

@@ -179,7 +179,7 @@ function Waves({ detail: { waves }, atMs }: { readonly detail: RolloutDetail; re
                 parts={[
                   { value: done, color: 'cell-done' },
                   { value: failed, color: 'bad-fill' },
-                  { value: Math.max(0, started - done - failed), color: 'peer' },
+                  { value: Math.max(0, started - done - failed), color: 'line-strong' },
                 ]}
                 total={size}
               />

@@ -81,7 +81,7 @@ function Hosts({ rollout: { hosts } }: { readonly rollout: RolloutSummary }): JS
         parts={[
           { value: hosts.done, color: 'cell-done' },
           { value: hosts.failed, color: 'bad-fill' },
-          { value: hosts.working, color: 'peer' },
+          { value: hosts.working, color: 'line-strong' },
         ]}
         total={hosts.total}
       />

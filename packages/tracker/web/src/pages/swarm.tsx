@@ -27,11 +27,11 @@ export function SwarmPage({ digest }: { readonly digest: string }): JSX.Element 
       <Panel title="Copies of each part" aside={`${plural(value.chunks, 'chunk')} of ${bytes(value.chunkSize)}`}>
         <Availability swarm={value} />
       </Panel>
-      <Members swarm={value} />
       <div class="columns">
         <Sends swarm={value} />
         <Leases leases={value.leases} atMs={value.atMs} />
       </div>
+      <Members swarm={value} />
     </Page>
   );
 }
