@@ -1,44 +1,34 @@
 // The dashboard's pages in a real browser, over a small real fleet: each shows what is so, and what is done on it happens.
 
 import { readFile } from 'node:fs/promises';
-import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { previewDashboard, type DashboardPreview } from '../support/dashboard-preview.ts';
+import { CHROMIUM, launchBrowser, plainUrl, signInWithToken, type OpenPage } from '../support/browser.ts';
 import { pull, TestFleet, until, type TestAgent } from '../support/fleet.ts';
 import { OriginServer, type TestImage } from '../support/origin-server.ts';
-import { needs, programPath } from '../support/programs.ts';
+import { needs } from '../support/programs.ts';
 
 const MIB = 1024 * 1024;
 const PAGES = ['/hosts', '/images', '/members', '/timeline', '/brakes', '/pulls', '/search?q=host', '/tokens'];
 
-needs('chromium')("the dashboard's pages", () => {
+needs(CHROMIUM)("the dashboard's pages", () => {
   let origin: OriginServer;
   let fleet: TestFleet;
   let image: TestImage;
   let agents: TestAgent[];
-  let preview: DashboardPreview;
+  let url: string;
   let browser: Browser;
   let context: BrowserContext;
   let page: Page;
-  /** What went wrong in the page. */
-  const faults: string[] = [];
+  let faults: readonly string[];
 
   const layer = (): string => image.layers[0]!.digest;
   const configOf = (): string => (JSON.parse(image.manifest.bytes.toString('utf8')) as { config: { digest: string } }).config.digest;
-  const open = (path: string): Promise<unknown> => page.goto(preview.url + path);
+  const open = (path: string): Promise<unknown> => page.goto(url + path);
   const heading = (name: string | RegExp): Promise<void> => page.getByRole('heading', { level: 1, name }).waitFor();
   const rowOf = (name: string) => page.getByRole('row').filter({ has: page.getByRole('link', { name, exact: true }) });
 
-  async function signedIn(token: string): Promise<{ context: BrowserContext; page: Page }> {
-    const made = await browser.newContext({ viewport: { width: 1360, height: 900 } });
-    const opened = await made.newPage();
-    opened.on('pageerror', (error) => faults.push(error.message));
-    await opened.goto(preview.url);
-    await opened.getByLabel('Or with a token').fill(token);
-    await opened.keyboard.press('Enter');
-    await opened.getByRole('button', { name: 'Sign out' }).waitFor();
-    return { context: made, page: opened };
-  }
+  const signedIn = (token: string): Promise<OpenPage> => signInWithToken(browser, url, token);
 
   beforeAll(async () => {
     origin = await OriginServer.start();
@@ -46,15 +36,14 @@ needs('chromium')("the dashboard's pages", () => {
     image = origin.addImage('team/app', 'v1', [24 * MIB]);
     agents = [await fleet.agent('host-a', { zone: 'red' }), await fleet.agent('host-b', { zone: 'red' }), await fleet.agent('host-c', { zone: 'blue' })];
     await fleet.meshed();
-    preview = await previewDashboard(fleet.tracker);
-    browser = await chromium.launch({ executablePath: programPath('chromium')!, args: ['--no-sandbox'] });
-    ({ context, page } = await signedIn((await readFile(fleet.tracker.operatorTokenFile, 'utf8')).trim()));
+    url = plainUrl(fleet.tracker.url);
+    browser = await launchBrowser();
+    ({ context, page, faults } = await signedIn((await readFile(fleet.tracker.operatorTokenFile, 'utf8')).trim()));
   });
 
   afterAll(async () => {
     await context?.close();
     await browser?.close();
-    await preview?.close();
     await fleet?.stop();
     await origin?.goAway();
   });
@@ -161,19 +150,19 @@ needs('chromium')("the dashboard's pages", () => {
     await page.getByRole('button', { name: 'Make it' }).click();
     const token = await page.getByTestId('created-token').innerText();
     const reader = await signedIn(token.trim());
-    await reader.page.goto(`${preview.url}/members`);
+    await reader.page.goto(`${url}/members`);
     const buttons = reader.page.getByRole('main').getByRole('button', { name: /^(Quarantine|Expel|Make a new one)$/ });
     await buttons.first().waitFor();
     for (const button of await buttons.all()) {
       expect(await button.isDisabled()).toBe(true);
       expect(await button.getAttribute('title')).toMatch(/^Needs the role (operate|admin)$/);
     }
-    await reader.page.goto(`${preview.url}/tokens`);
+    await reader.page.goto(`${url}/tokens`);
     await reader.page.getByText("Tokens are an admin's").waitFor();
     await page.getByRole('row', { name: /wallboard/ }).getByRole('button', { name: 'Revoke' }).click();
     await page.getByRole('dialog', { name: 'Revoke the token wallboard?' }).getByRole('button', { name: 'Revoke' }).click();
     await expect.poll(() => page.getByRole('row', { name: /wallboard/ }).count()).toBe(0);
-    await reader.page.goto(`${preview.url}/hosts`);
+    await reader.page.goto(`${url}/hosts`);
     await reader.page.getByRole('heading', { name: 'Sign in' }).waitFor();
     await reader.context.close();
   });

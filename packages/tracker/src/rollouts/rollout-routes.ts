@@ -61,7 +61,8 @@ export function rolloutRoutes(app: App, fleet: Fleet, { guard, audit }: Operator
 export function auditRollouts(fleet: Fleet, { audit }: Operators, log: Logger): void {
   fleet.rollouts.onMoved(({ id, image, from, to, reason }) => {
     log.info({ rollout: id, image, from, to, reason: reason?.code }, 'rollout moved');
-    if (to !== 'paused' && to !== 'done' && to !== 'expired') return;
+    // An operator's pause is recorded with who asked for it.
+    if (to === 'paused' ? reason === undefined : to !== 'done' && to !== 'expired') return;
     audit
       .record('tracker', `rollout.${to}`, id, { image, ...(reason !== undefined && { code: reason.code, reason: reason.message }) })
       .catch((error: unknown) => log.error({ error }, 'the audit log could not be written'));

@@ -78,6 +78,22 @@ function textOf({ actor, action, target, detail }: AuditEntry): string {
       return `${target} signed in`;
     case 'session.close':
       return `${target} signed out`;
+    case 'rollout.create':
+      return `${actor} began the rollout of ${of('image')} on ${of('hosts')} ${detail['hosts'] === 1 ? 'host' : 'hosts'}`;
+    case 'rollout.pause':
+      return `${actor} paused the rollout of ${of('image')}`;
+    case 'rollout.resume':
+      return `${actor} resumed the rollout of ${of('image')}`;
+    case 'rollout.cancel':
+      return `${actor} cancelled the rollout of ${of('image')}`;
+    case 'rollout.retry':
+      return `${actor} had the rollout of ${of('image')} retried where it failed`;
+    case 'rollout.paused':
+      return `the rollout of ${of('image')} paused by itself: ${of('reason')}`;
+    case 'rollout.done':
+      return `the rollout of ${of('image')} is done`;
+    case 'rollout.expired':
+      return `the rollout of ${of('image')} reached its deadline`;
     default: {
       const verb = action.slice(action.indexOf('.') + 1);
       return `${actor}: ${action.split('.')[0]} ${target} ${verb}${detail['image'] === undefined ? '' : `, ${of('image')}`}`;
