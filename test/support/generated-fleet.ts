@@ -1,4 +1,4 @@
-// A fleet of any size that pulls an image, made up: for the cost of the operators' view, and for pages that must stay readable at 2,000 hosts.
+// A fleet of any size that pulls an image, by itself or for a rollout, made up: for the cost of the operators' view, and for pages that must stay readable at 2,000 hosts.
 //
 // Hosts speak to the tracker's Fleet as their sessions would, a second at a time: stats with vitals, chunks that arrived, manifests, finished blobs.
 // Some are slow, each for a reason of its own. The same seed makes the same fleet. Non-goals: sockets, leases, what peers really send each other.
@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import type { FinishedBlob, Vitals } from '@flotilla/shared/agent-report';
 import { chunkCount, chunkSize, type BlobKey } from '@flotilla/shared/chunk-map';
 import { parseDigest } from '@flotilla/shared/digest';
-import type { AgentMessage } from '@flotilla/shared/tracker-api';
+import type { AgentMessage, RolloutTask, TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { Fleet } from '@flotilla/tracker/fleet';
 import type { Session } from '@flotilla/tracker/sessions';
 import { TestIdentity } from '@flotilla/tracker/test-agent';
@@ -26,12 +26,16 @@ export interface GeneratedInit {
   readonly seed?: number;
   /** Share of hosts with something wrong. @default 0.02 */
   readonly slowShare?: number;
+  /** Share of hosts on which a rollout fails. @default 0 */
+  readonly failShare?: number;
   /** Bytes per second of a healthy host, about. @default 20 MiB */
   readonly rate?: number;
 }
 
 const TROUBLES = ['link', 'disk', 'cpu', 'no-peers', 'throttled'] as const;
 type Trouble = (typeof TROUBLES)[number];
+
+const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
 /** Hosts that read the first copy. */
 const ORIGIN_READERS = 3;
@@ -52,6 +56,12 @@ interface Host {
   bytes: { peer: number; origin: number; store: number; uploaded: number; duplicate: number };
   done: number;
   startedAtMs: number;
+  begun: boolean;
+  readonly fails: boolean;
+  /** What a rollout wants of it. */
+  task: RolloutTask | undefined;
+  /** What it says with its next second. */
+  readonly answers: AgentMessage[];
 }
 
 export class GeneratedFleet {
@@ -64,7 +74,7 @@ export class GeneratedFleet {
 
   constructor(fleet: Fleet, init: GeneratedInit) {
     this.#fleet = fleet;
-    this.#init = { hosts: 2_000, zones: 8, layersMiB: [400, 220, 90, 40, 20, 10, 5, 2, 1], image: 'library/service', seed: 1, slowShare: 0.02, rate: 20 * MIB, ...init };
+    this.#init = { hosts: 2_000, zones: 8, layersMiB: [400, 220, 90, 40, 20, 10, 5, 2, 1], image: 'library/service', seed: 1, slowShare: 0.02, failShare: 0, rate: 20 * MIB, ...init };
     this.#random = seededRandom(this.#init.seed);
     this.layers = this.#init.layersMiB.map((mib, index) => {
       const blob = { digest: digestOf(`layer ${index}`), size: mib * MIB };
@@ -87,34 +97,66 @@ export class GeneratedFleet {
       const zone = `zone-${String.fromCharCode(97 + (n % this.#init.zones))}`;
       const request = { ...identity.session(nowMs), name: `node-${String(n).padStart(4, '0')}`, zone, labels: { role: n % 5 === 0 ? 'gpu' : 'web' }, agentVersion: n % 10 === 0 ? '0.1.0' : '0.2.0' };
       this.#fleet.authenticate(request);
-      const session = this.#fleet.openSession(request, { queuedBytes: 0, write: () => undefined, end: () => undefined });
+      const session = this.#fleet.openSession(request, { queuedBytes: 0, write: (text) => this.#hear(n, text), end: () => undefined });
       const trouble = this.#random() < this.#init.slowShare ? TROUBLES[Math.floor(this.#random() * TROUBLES.length)] : undefined;
       const rate = this.#init.rate * (0.7 + 0.6 * this.#random()) * (trouble === undefined ? 1 : trouble === 'no-peers' ? 0 : 0.08);
-      this.#hosts.push({ session, rate, trouble, held: this.layers.map(() => 0), carry: 0, bytes: { peer: 0, origin: 0, store: 0, uploaded: 0, duplicate: 0 }, done: 0, startedAtMs: nowMs });
+      const fails = this.#random() < this.#init.failShare;
+      this.#hosts.push({ session, rate, trouble, held: this.layers.map(() => 0), carry: 0, bytes: { peer: 0, origin: 0, store: 0, uploaded: 0, duplicate: 0 }, done: 0, startedAtMs: nowMs, begun: false, fails, task: undefined, answers: [] });
     }
   }
 
   /** Every host begins to pull. */
   begin(): void {
-    for (const host of this.#hosts) {
-      const nowMs = this.#fleet.now();
-      host.startedAtMs = nowMs;
-      host.held.fill(0);
-      host.done = 0;
-      const [origin, repository] = ['docker.io', this.#init.image];
-      const blobs = this.layers.map(({ blob }) => ({ digest: blob.digest, size: blob.size, kind: 'blob' as const }));
-      const manifests = [{ digest: this.digest, size: 2_000, mediaType: 'application/vnd.oci.image.manifest.v1+json', origin, repository, tag: 'v2', blobs }];
-      const wants = this.layers.map(({ blob }): AgentMessage => ({ type: 'want', blob, source: { origin, repository, kind: 'blob' }, canRead: true, have: [], reading: [] }));
-      this.#fleet.take(host.session, [...wants, { ...this.#stats(host, 0, nowMs), manifests }]);
+    for (const host of this.#hosts) this.#fleet.take(host.session, this.#begin(host, this.#fleet.now()));
+  }
+
+  #begin(host: Host, nowMs: number): AgentMessage[] {
+    host.startedAtMs = nowMs;
+    host.held.fill(0);
+    host.done = 0;
+    host.begun = true;
+    const [origin, repository] = ['docker.io', this.#init.image];
+    const blobs = this.layers.map(({ blob }) => ({ digest: blob.digest, size: blob.size, kind: 'blob' as const }));
+    const manifests = [{ digest: this.digest, size: 2_000, mediaType: MANIFEST, origin, repository, tag: 'v2', blobs }];
+    const wants = this.layers.map(({ blob }): AgentMessage => ({ type: 'want', blob, source: { origin, repository, kind: 'blob' }, canRead: true, have: [], reading: [] }));
+    const manifest = { digest: this.digest, size: 2_000 };
+    const read: AgentMessage[] = [{ type: 'want', blob: manifest, source: { origin, repository, kind: 'manifest' }, canRead: true, have: [[0, 1]], reading: [] }, { type: 'leave', blob: manifest, kept: true }];
+    return [...read, ...wants, { ...this.#stats(host, 0, nowMs), manifests }];
+  }
+
+  /** An event of the tracker, as it goes over the wire: a line of JSON each. */
+  #hear(n: number, text: string): void {
+    const host = this.#hosts[n];
+    // The welcome comes while it is still being made.
+    if (host === undefined) return;
+    for (const line of text.split('\n').filter((each) => each !== '')) {
+      const event = JSON.parse(line) as TrackerEvent;
+      const task = event.type === 'rollouts' ? event.tasks[0] : undefined;
+      if (task === undefined || (task.attempt === host.task?.attempt && task.task === host.task.task)) continue;
+      host.task = task;
+      const of = { rolloutId: task.rolloutId, attempt: task.attempt };
+      if (task.task === 'resolve') host.answers.push({ type: 'rollout-result', ...of, ok: true, resolved: { digest: this.digest, size: 2_000, mediaType: MANIFEST } });
+      else if (task.task === 'pull' && host.fails) host.answers.push({ type: 'rollout-result', ...of, ok: false, error: { code: 'DISK_FULL', message: 'no room left for the image: 1.2 GB are needed, 0.3 GB are free above the limit' } });
+      else if (task.task === 'pull') host.answers.push(...this.#begin(host, this.#fleet.now()), { type: 'rollout-progress', ...of, phase: 'pulling', manifest: this.digest, layers: this.layers.map(({ blob }) => blob), held: this.layers.map(() => 0) });
     }
+  }
+
+  /** How far a rollout is on this host. */
+  #progress({ task, held, done, startedAtMs }: Host, nowMs: number): AgentMessage[] {
+    if (task?.task !== 'pull') return [];
+    const of = { rolloutId: task.rolloutId, attempt: task.attempt };
+    const size = this.layers.reduce((sum, { blob }) => sum + blob.size, 0);
+    if (done === this.layers.length) return [{ type: 'rollout-result', ...of, ok: true, manifest: this.digest, bytes: { size, peer: size, origin: 0 }, ms: nowMs - startedAtMs }];
+    return [{ type: 'rollout-progress', ...of, phase: 'pulling', held: this.layers.map(({ blob, chunkBytes }, at) => Math.min(blob.size, held[at]! * chunkBytes)) }];
   }
 
   /** What each host says in a second of its pull. To be handed to `take`. */
   *second(): Generator<{ readonly session: Session; readonly messages: AgentMessage[] }> {
     const nowMs = this.#fleet.now();
     for (const host of this.#hosts) {
-      if (host.done === this.layers.length) continue;
-      yield { session: host.session, messages: this.#pull(host, nowMs) };
+      const messages = host.answers.splice(0);
+      if (host.begun && host.done < this.layers.length) messages.push(...this.#pull(host, nowMs), ...this.#progress(host, nowMs));
+      if (messages.length > 0) yield { session: host.session, messages };
     }
   }
 
@@ -142,7 +184,9 @@ export class GeneratedFleet {
       finished.push(this.#finished(host, blob, nowMs));
     }
     host.carry = budget;
-    host.bytes = { ...host.bytes, peer: host.bytes.peer + arrived, uploaded: host.bytes.uploaded + Math.floor(arrived * (0.8 + 0.4 * this.#random())) };
+    // One copy between them.
+    const fromOrigin = this.#hosts.indexOf(host) < ORIGIN_READERS ? Math.floor(arrived / ORIGIN_READERS) : 0;
+    host.bytes = { ...host.bytes, peer: host.bytes.peer + arrived - fromOrigin, origin: host.bytes.origin + fromOrigin, uploaded: host.bytes.uploaded + Math.floor(arrived * (0.8 + 0.4 * this.#random())) };
     messages.push({ ...this.#stats(host, arrived, nowMs), ...(finished.length > 0 && { finished }) });
     return messages;
   }

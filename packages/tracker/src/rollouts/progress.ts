@@ -9,6 +9,8 @@ import { MAX_ROLLOUT_LAYERS } from '@flotilla/shared/tracker-api';
 const MAX_MANIFESTS = 16;
 /** How fast a rate follows what is measured. */
 const RATE_MS = 3_000;
+/** A first rate counts in full when it was measured for so long. */
+const FULL_MS = 1_000;
 /** A rate that nothing was added to for so long is none. */
 const STALE_MS = 15_000;
 
@@ -83,6 +85,7 @@ function rateAfter(last: HostProgress | undefined, heldBytes: number, phase: str
   if (last === undefined || last.held.length === 0 || phase !== 'pulling') return 0;
   const elapsedMs = Math.max(1, nowMs - last.atMs);
   const now = Math.max(0, ((heldBytes - last.heldBytes) * 1000) / elapsedMs);
-  const weight = last.rate === 0 ? 1 : 1 - Math.exp(-elapsedMs / RATE_MS);
+  // Two words close together say little of a second.
+  const weight = last.rate === 0 ? Math.min(1, elapsedMs / FULL_MS) : 1 - Math.exp(-elapsedMs / RATE_MS);
   return last.rate + (now - last.rate) * weight;
 }

@@ -139,7 +139,7 @@ class LiveStream {
       else if (value !== undefined) topic.state.value = { value: topic.reducer.delta(value, data as never), gone: false, atMs: data.atMs };
     }
     this.connection.value = { state: 'live', heardAtMs: Date.now() };
-    performance.measure('flotilla-live', { start: begunMs, detail: { topic: data.topic, kind } });
+    performance.measure('flotilla-live', { start: begunMs, detail: { topic: data.topic, kind, ageMs: Date.now() - data.atMs } });
   }
 
   #watch(ms: number): void {
