@@ -1,6 +1,6 @@
 // Builds the tracker from its settings and runs it: data folder, certificates, tokens, state, fleet, HTTP.
 //
-// HTTPS with the tracker's own CA (or given certificates) everywhere; plain HTTP only where `insecureHttp` says so. Errors become
+// HTTPS with the tracker's own CA (or given certificates); plain HTTP for this machine alone (plain-loopback.ts), or where `insecureHttp` says so. Errors become
 // problem details here and nowhere else. `close` ends the agents' streams at once: they go on by the rules without a tracker.
 
 import { mkdir } from 'node:fs/promises';
