@@ -76,7 +76,6 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
 async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposableStack): Promise<Omit<RunningAgent, 'close'>> {
   const tracker = trackerOf(config);
   const startedMs = Date.now();
-  opened.defer(startMemoryValve());
   const metrics = createMetrics();
   const vitals = new Vitals({ now: Date.now, mayName: (secret) => config.tellPrivateNames || !secret });
   const store = await openStore({
@@ -255,6 +254,8 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     },
   });
   opened.defer(() => control.close());
+  // Last: it begins with a collection of what starting has left behind.
+  opened.defer(startMemoryValve());
   metrics.observe({
     storeUsage: () => store.usage(),
     peersConnected: () => swarm?.status().peers.length ?? 0,

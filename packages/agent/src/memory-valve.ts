@@ -7,10 +7,12 @@ const CHECK_INTERVAL_MS = 50;
 /** Heap and buffers may grow by so much since the last collection. */
 const GROWTH_BYTES = 16 * 1024 * 1024;
 
-/** @returns what stops it; without `gc` there is nothing to do */
+/** Collects once, then whenever it is due. @returns what stops it; without `gc` there is nothing to do */
 export function startMemoryValve(): () => void {
   const { gc } = globalThis;
   if (gc === undefined) return () => undefined;
+  // 20 MiB of source text and half-used objects are left of loading and starting.
+  gc({ type: 'major', execution: 'sync', flavor: 'last-resort' });
   let floorBytes = usedBytes();
   const timer = setInterval(() => {
     const bytes = usedBytes();
