@@ -1,14 +1,15 @@
-// `npm run bench -- [serving] [memory] [view] [--size MiB] [--hosts N] [--json]`: measures agents, and the tracker's view; without a name, all of it.
+// `npm run bench -- [serving] [memory] [view] [page] [--size MiB] [--hosts N] [--json]`: measures agents, and the tracker's view; without a name, all of it.
 // Progress on stderr, the result on stdout; exit code 1 where a stated limit is broken.
 
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchMemory, type MemoryResult } from './memory.ts';
+import { benchPage, MAX_UPDATE_MS, type PageResult } from './page.ts';
 import { benchView, MAX_CORE_SHARE, type ViewResult } from './view.ts';
 import { benchServing, MAX_FIRST_BYTE_MS, MAX_MANIFEST_ADDED_MS, MIN_SHARE_OF_NGINX, type ServingResult } from './serving.ts';
 
-const USAGE = 'usage: npm run bench -- [serving] [memory] [view] [--size MiB] [--hosts N] [--json]';
-const NAMES = ['serving', 'memory', 'view'];
+const USAGE = 'usage: npm run bench -- [serving] [memory] [view] [page] [--size MiB] [--hosts N] [--json]';
+const NAMES = ['serving', 'memory', 'view', 'page'];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -25,14 +26,16 @@ const progress = (text: string): void => console.error(`bench: ${text}`);
 const serving = wanted.includes('serving') ? await benchServing(progress) : undefined;
 const memory = wanted.includes('memory') ? await benchMemory(sizeMiB, progress) : undefined;
 const view = wanted.includes('view') ? await benchView(hosts, progress) : undefined;
+const page = wanted.includes('page') ? await benchPage(hosts, progress) : undefined;
 if (values.json) {
-  console.log(JSON.stringify({ cores: cpus().length, serving, memory, view }));
+  console.log(JSON.stringify({ cores: cpus().length, serving, memory, view, page }));
 } else {
   if (serving !== undefined) printServing(serving);
   if (memory !== undefined) printMemory(memory);
   if (view !== undefined) printView(view);
+  if (page !== undefined) printPage(page);
 }
-process.exitCode = [serving, memory, view].every((result) => result?.ok !== false) ? 0 : 1;
+process.exitCode = [serving, memory, view, page].every((result) => result?.ok !== false) ? 0 : 1;
 
 function printServing({ throughput, firstByteMs, manifests }: ServingResult): void {
   console.log(`a blob in the store, ${cpus().length} cores, medians (limit ${MIN_SHARE_OF_NGINX} of nginx with the same file):`);
@@ -65,4 +68,9 @@ function mbps(rate: number): string {
 
 function ms(time: number): string {
   return `${time.toFixed(2).padStart(6)} ms`;
+}
+
+function printPage({ hosts, seconds, updateMs, ageMs }: PageResult): void {
+  console.log(`the dashboard's page of an image that ${hosts} hosts pull, in chromium without a GPU, over ${seconds} s (limit ${MAX_UPDATE_MS} ms an update, figures at most 1 s old):`);
+  console.log(`  main thread for each update: ${updateMs.median.toFixed(0)} ms in the median, ${updateMs.longest.toFixed(0)} ms at most; figures ${ageMs} ms old when they come`);
 }
