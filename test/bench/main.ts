@@ -1,41 +1,67 @@
-// `npm run bench -- [serving] [memory] [view] [page] [--size MiB] [--hosts N] [--json]`: measures agents, and the tracker's view; without a name, all of it.
+// `npm run bench -- [NAME...] [flags]`: measures agents, and the tracker's view; without a name, all of it. See `--help`.
 // Progress on stderr, the result on stdout; exit code 1 where a stated limit is broken.
 
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchMemory, type MemoryResult } from './memory.ts';
+import { benchPair, MAX_PAIR_CPU_PER_GIB, MIN_PAIR_MBPS, type PairResult } from './pair.ts';
 import { benchPage, MAX_UPDATE_MS, type PageResult } from './page.ts';
 import { benchView, MAX_CORE_SHARE, type ViewResult } from './view.ts';
 import { benchServing, MAX_FIRST_BYTE_MS, MAX_MANIFEST_ADDED_MS, MIN_SHARE_OF_NGINX, type ServingResult } from './serving.ts';
 
-const USAGE = 'usage: npm run bench -- [serving] [memory] [view] [page] [--size MiB] [--hosts N] [--json]';
-const NAMES = ['serving', 'memory', 'view', 'page'];
+const USAGE = `npm run bench -- [NAME...] [flags]      without a name, all of them
+
+  serving          the local endpoint against nginx with the same file; manifests against their origin
+  memory           resident memory of agents while a large blob goes through them
+  pair             two agents on loopback, one pulls from the other: MB/s, CPU-s per GiB of each end and of each part
+  view             what the operators' view costs the tracker
+  page             what the dashboard's page costs a real browser (chromium)
+
+  --size MIB       the blob of memory (2048) and of pair (512)
+  --runs N         runs of pair, after one to warm up (5); figures are medians
+  --hosts N        hosts of view and page (2000)
+  --json           one JSON line instead of text
+`;
+const NAMES = ['serving', 'memory', 'pair', 'view', 'page'];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { size: { type: 'string', default: '2048' }, hosts: { type: 'string', default: '2000' }, json: { type: 'boolean', default: false } },
+  options: {
+    size: { type: 'string' },
+    runs: { type: 'string', default: '5' },
+    hosts: { type: 'string', default: '2000' },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
 });
-const sizeMiB = Number(values.size);
+const sizes = { memory: Number(values.size ?? 2048), pair: Number(values.size ?? 512) };
 const hosts = Number(values.hosts);
-if (positionals.some((name) => !NAMES.includes(name)) || !Number.isInteger(sizeMiB) || sizeMiB < 1 || !Number.isInteger(hosts) || hosts < 1) {
+const runs = Number(values.runs);
+if (values.help) {
+  console.log(USAGE);
+  process.exit(0);
+}
+if (positionals.some((name) => !NAMES.includes(name)) || ![sizes.memory, hosts, runs].every((count) => Number.isInteger(count) && count >= 1)) {
   console.error(USAGE);
   process.exit(2);
 }
 const wanted = positionals.length === 0 ? NAMES : positionals;
 const progress = (text: string): void => console.error(`bench: ${text}`);
 const serving = wanted.includes('serving') ? await benchServing(progress) : undefined;
-const memory = wanted.includes('memory') ? await benchMemory(sizeMiB, progress) : undefined;
+const memory = wanted.includes('memory') ? await benchMemory(sizes.memory, progress) : undefined;
+const pair = wanted.includes('pair') ? await benchPair(sizes.pair, runs, progress) : undefined;
 const view = wanted.includes('view') ? await benchView(hosts, progress) : undefined;
 const page = wanted.includes('page') ? await benchPage(hosts, progress) : undefined;
 if (values.json) {
-  console.log(JSON.stringify({ cores: cpus().length, serving, memory, view, page }));
+  console.log(JSON.stringify({ cores: cpus().length, serving, memory, pair, view, page }));
 } else {
   if (serving !== undefined) printServing(serving);
   if (memory !== undefined) printMemory(memory);
+  if (pair !== undefined) printPair(pair);
   if (view !== undefined) printView(view);
   if (page !== undefined) printPage(page);
 }
-process.exitCode = [serving, memory, view, page].every((result) => result?.ok !== false) ? 0 : 1;
+process.exitCode = [serving, memory, pair, view, page].every((result) => result?.ok !== false) ? 0 : 1;
 
 function printServing({ throughput, firstByteMs, manifests }: ServingResult): void {
   console.log(`a blob in the store, ${cpus().length} cores, medians (limit ${MIN_SHARE_OF_NGINX} of nginx with the same file):`);
@@ -54,6 +80,14 @@ function printMemory(memory: MemoryResult): void {
     console.log(`  ${agent.padEnd(7)} ${what.padEnd(34)} ${String(highestMiB).padStart(4)} MiB  ${seconds.toFixed(1).padStart(6)} s  ${cpuSecondsPerGiB.toFixed(1).padStart(5)} CPU-s/GiB`);
   }
   console.log(`  copies out of the origin: ${memory.copiesOutOfTheOrigin.toFixed(3)}`);
+}
+
+function printPair({ blobMiB, runs: pulls, mbps: rate, sender, receiver, together, parts }: PairResult): void {
+  console.log(`one agent pulls ${blobMiB} MiB from another over loopback, ${cpus().length} cores, medians of ${pulls.length} (limits ${MIN_PAIR_MBPS} MB/s, ${MAX_PAIR_CPU_PER_GIB} CPU-s/GiB of both):`);
+  console.log(`  ${mbps(rate)}  CPU-s/GiB: sender ${sender.toFixed(2)}, receiver ${receiver.toFixed(2)}, both ${together.toFixed(2)}`);
+  console.log('CPU-s/GiB of the parts, each alone:');
+  console.log(`  noise ${parts.noise.toFixed(2)}  yamux ${parts.yamux.toFixed(2)}  tcp ${parts.tcp.toFixed(2)} (both ends)  sha256 ${parts.hash.toFixed(2)} (a chunk is hashed twice: alone and with the whole)`);
+  console.log(`  disk: write with fsync ${parts.diskWrite.toFixed(2)}, read ${parts.diskRead.toFixed(2)}  HTTP: a stored blob to a client ${parts.http.toFixed(2)}, its disk reads within`);
 }
 
 function printView({ hosts: count, seconds, listeners, cpuMs, longestLookMs, coreShare, deltaBytes, snapshotBytes }: ViewResult): void {

@@ -1,12 +1,12 @@
 // Resident memory of agents while a large blob goes through them: from the origin, from a peer, and to a slow client.
 // Figures come from the kernel (VmHWM, the highest since the start), of agents that run as programs of their own.
 
-import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { request } from 'undici';
 import { fetchBlob } from '../support/fetch.ts';
 import { FleetProcesses, type AgentProgram } from '../support/processes.ts';
 import { startPatternOrigin, type PatternOrigin } from './pattern-origin.ts';
+import { cpuSeconds, highestMiB } from './proc.ts';
 
 const MIB = 1024 * 1024;
 /** 250 MB */
@@ -77,15 +77,4 @@ async function fetchSlowly(agent: AgentProgram, origin: PatternOrigin, bytesPerS
     if (aheadMs > 5) await delay(aheadMs);
   }
   if (bytes !== origin.size) throw new Error(`the slow client got ${bytes} of ${origin.size} bytes`);
-}
-
-async function highestMiB(pid: number): Promise<number> {
-  const kib = /^VmHWM:\s+(\d+) kB$/m.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1];
-  return Math.round(Number(kib) / 1024);
-}
-
-/** User and system time, in the kernel's ticks of 10 ms. */
-async function cpuSeconds(pid: number): Promise<number> {
-  const fields = (await readFile(`/proc/${pid}/stat`, 'utf8')).split(') ')[1]!.split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
