@@ -25,6 +25,8 @@ export interface ChunksOwner {
   wanted(index: number): boolean;
   /** A chunk was written while there is no room on disk. */
   inMemory(index: number): void;
+  /** A chunk is kept that was not here. All have been told of once `written` resolves. `peerId`: who gave it; undefined: the origin */
+  came(bytes: number, peerId: string | undefined): void;
   /** The hash of the whole has moved on. */
   hashed(): void;
   /** Chunks are here no more. `damage`: why the disk lost them */
@@ -164,7 +166,7 @@ export class Chunks {
     }
     if (!this.takes(index) || !this.#hasRoom(index)) return 'duplicate';
     this.#vouching.given(index, peerId);
-    if (!(await this.#write(index, digest, bytes))) return 'duplicate';
+    if (!(await this.#write(index, digest, bytes, peerId))) return 'duplicate';
     const since = this.#vouching.expected(index);
     if (since?.by !== undefined && !sameDigest(since.digest, digest)) {
       // Vouched for otherwise while it was being written.
@@ -191,7 +193,7 @@ export class Chunks {
       this.#forget([index]);
     }
     this.#vouching.readHere(index);
-    if (this.have.has(index) || !this.#hasRoom(index) || !(await this.#write(index, digest, bytes))) return 'duplicate';
+    if (this.have.has(index) || !this.#hasRoom(index) || !(await this.#write(index, digest, bytes, undefined))) return 'duplicate';
     this.#settle();
     return 'kept';
   }
@@ -211,20 +213,26 @@ export class Chunks {
   }
 
   /** @returns whether the chunk is here now */
-  async #write(index: number, digest: Uint8Array, bytes: Uint8Array): Promise<boolean> {
+  async #write(index: number, digest: Uint8Array, bytes: Uint8Array, peerId: string | undefined): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const write = { done: promise, wrong: false };
     this.#writing.set(index, write);
     try {
       await this.#partial.write(index, digest, bytes);
+      if (!write.wrong) this.#owner.came(bytes.length, peerId);
     } finally {
       this.#writing.delete(index);
       resolve();
     }
-    if (!this.#open) return false;
-    if (!this.kept) this.#owner.inMemory(index);
-    if (write.wrong) this.#drop([[index, 1]]);
-    return this.have.has(index);
+    // It may be in the hash of the whole already, and the whole be verified: told to stop meanwhile, it is kept all the same.
+    if (this.#open && !this.kept) this.#owner.inMemory(index);
+    if (write.wrong && this.#open) this.#drop([[index, 1]]);
+    return !write.wrong && this.have.has(index);
+  }
+
+  /** Resolves when no chunk is being written that is now. A chunk can be hashed, and the whole verified, before its write is over. */
+  async written(): Promise<void> {
+    await Promise.all([...this.#writing.values()].map(({ done }) => done));
   }
 
   /** The digest of a chunk that is here, or that was here and left memory. */

@@ -41,6 +41,25 @@ describe('reading', () => {
     expect(Object.fromEntries(told)).toEqual({ store: 2 * CHUNK, peer: CHUNK, origin: SIZE - 3 * CHUNK });
   });
 
+  test.each(['peer', 'origin'] as const)('a download that ends has counted all its bytes: a chunk from the %s, hashed before its write is over', async (from) => {
+    const blob = makeBlob(3 * CHUNK);
+    const { download, peers, partial, read, events, ended } = bench(blob, { partial: new TestPartial(blob.key).resumed(blob, [0]), ...(from === 'origin' && { coordinator: grantingCoordinator() }) });
+    const gate = new Gate();
+    const { signal } = new AbortController();
+    partial.afterMarked = (index) => (index === 1 ? gate.pass(signal) : undefined);
+    const reading = read().then(collect);
+    const delivered = from === 'peer' ? [1, 2].map((index) => peers.deliver('p', index, blob.chunk(index))) : [];
+    await gate.reached;
+    // The whole is verified and given out; the agent stops in this moment.
+    expect(await reading).toEqual(blob.bytes);
+    const closed = download.close();
+    gate.open();
+    await closed;
+    await Promise.all(delivered);
+    expect(events.all.map(({ type }) => type)).toEqual(['finished', 'closed']);
+    expect(ended).toEqual([{ peer: 0, origin: 0, duplicate: 0, [from]: 2 * CHUNK }]);
+  });
+
   test('readers at the same moment share one download, each gets all', async () => {
     const { blob, read, origin } = bench(makeBlob(SIZE), { coordinator: grantingCoordinator() });
     const all = await Promise.all([read(), read(), read()].map(async (reader) => collect(await reader)));

@@ -67,6 +67,10 @@ export class Download implements SwarmMember, LeaseMember {
     this.#chunks = new Chunks(partial, hashes, init.source, {
       wanted: (index) => this.#demand.includes(index),
       inMemory: (index) => this.#wroteToMemory(index),
+      came: (bytes, peerId) => {
+        if (peerId !== undefined) this.provenance.gave(peerId, bytes);
+        this.#count(peerId === undefined ? 'origin' : 'peer', bytes);
+      },
       hashed: () => {
         if (!this.#chunks.kept) this.#windowMoved();
       },
@@ -232,10 +236,8 @@ export class Download implements SwarmMember, LeaseMember {
   async accept(index: number, digest: Uint8Array, bytes: Uint8Array, peerId: string): Promise<ChunkVerdict> {
     try {
       const verdict = await this.#chunks.fromPeer(index, digest, bytes, peerId);
-      if (verdict === 'kept') {
-        this.provenance.gave(peerId, bytes.length);
-        this.#arrived(index, 'peer', bytes.length);
-      } else if (verdict === 'duplicate') this.#count('duplicate', bytes.length);
+      if (verdict === 'kept') this.#arrived(index);
+      else if (verdict === 'duplicate') this.#count('duplicate', bytes.length);
       return verdict;
     } catch (error) {
       this.#breakDown(toAgentError(error));
@@ -298,15 +300,14 @@ export class Download implements SwarmMember, LeaseMember {
     const verdict = await this.#chunks.fromOrigin(index, digest, bytes);
     if (verdict === 'kept') {
       this.#patience.originWell();
-      this.#arrived(index, 'origin', bytes.length, lease.mode === 'hedge');
+      this.#arrived(index, lease.mode === 'hedge');
     } else this.#count('duplicate', bytes.length);
   }
 
-  #arrived(index: number, source: 'peer' | 'origin', bytes: number, hedged = false): void {
+  #arrived(index: number, hedged = false): void {
     this.#patience.progressed(this.#with.now(), hedged);
-    this.#count(source, bytes);
     // It may have gone again: found wrong, or passed by all.
-    if (this.have.has(index)) {
+    if (this.#open && this.have.has(index)) {
       this.#swarm.announce([index]);
       this.#tracker.have([index]);
     }
@@ -338,6 +339,8 @@ export class Download implements SwarmMember, LeaseMember {
 
   async #finish(): Promise<void> {
     this.#readers.wake();
+    // What it says of where the bytes came from is whole.
+    await this.#chunks.written();
     let stored: StoredBlob | undefined;
     if (this.#chunks.kept) {
       await this.#leases.stop();

@@ -5,6 +5,7 @@ import { Download } from './download.ts';
 import type { DownloadFallback, DownloadInit } from './download-contract.ts';
 import type { ByteRange, StoredBlob } from './ports.ts';
 import { Events, TestClock, TestCoordinator, TestOrigin, TestPartial, TestSwarm, type TestBlob, type TestLeaseHandle, type TestSwarmHandle } from './test-ports.ts';
+import type { ByteSource } from './provenance.ts';
 import type { SourceRight } from './sources.ts';
 import { HashPool } from './verification.ts';
 
@@ -25,6 +26,8 @@ export interface Bench {
   readonly partial: TestPartial;
   readonly clock: TestClock;
   readonly events: Events<DownloadEvent>;
+  /** Bytes by source, as they stood when it was finished. */
+  readonly ended: Readonly<Record<ByteSource, number>>[];
   /** A reader of the whole blob, of a range, or of what a Range header asked for. */
   readonly read: (asked?: ByteRange | readonly ByteRange[], signal?: AbortSignal) => Promise<AsyncIterable<Uint8Array>>;
   readonly fallbacks: () => DownloadFallback[];
@@ -49,6 +52,7 @@ export function bench(
   const swarm = new TestSwarm();
   const clock = new TestClock();
   const events = new Events<DownloadEvent>();
+  const ended: Readonly<Record<ByteSource, number>>[] = [];
   const download = new Download(
     {
       partial,
@@ -61,7 +65,10 @@ export function bench(
       events: {
         bytes: () => {},
         fallback: (kind) => events.push({ type: 'fallback', kind }),
-        finished: (_, stored) => events.push({ type: 'finished', stored }),
+        finished: ({ provenance }, stored) => {
+          ended.push(provenance.bytes);
+          events.push({ type: 'finished', stored });
+        },
         refused: (_, right, { code }) => events.push({ type: 'refused', right, code }),
         closed: () => events.push({ type: 'closed' }),
       },
@@ -79,6 +86,7 @@ export function bench(
     partial,
     clock,
     events,
+    ended,
     read: (asked = { start: 0, end: blob.key.size }, signal = new AbortController().signal) => download.read(asked, signal),
     fallbacks: () => events.all.flatMap((event) => (event.type === 'fallback' ? [event.kind] : [])),
   };

@@ -268,6 +268,8 @@ export class TestPartial implements PartialBlob {
   roomChunks = Number.POSITIVE_INFINITY;
   /** Passed before a write is over. */
   beforeWritten: (index: number) => Promise<void> | void = () => {};
+  /** Passed when a chunk can be read, and its write is not over. */
+  afterMarked: (index: number) => Promise<void> | void = () => {};
   /** Passed before a read gives its bytes. */
   beforeRead: (index: number) => Promise<void> | void = () => {};
   /** The most chunks that were in memory at a time. */
@@ -302,6 +304,7 @@ export class TestPartial implements PartialBlob {
     await this.beforeWritten(index);
     if (this.#chunks.size >= this.roomChunks) this.kept = false;
     this.#put(index, digest, bytes, !this.kept);
+    await this.afterMarked(index);
   }
 
   async read(index: number): Promise<Uint8Array> {
