@@ -86,7 +86,7 @@ function printPair({ blobMiB, runs: pulls, mbps: rate, sender, receiver, togethe
   console.log(`one agent pulls ${blobMiB} MiB from another over loopback, ${cpus().length} cores, medians of ${pulls.length} (limits ${MIN_PAIR_MBPS} MB/s, ${MAX_PAIR_CPU_PER_GIB} CPU-s/GiB of both):`);
   console.log(`  ${mbps(rate)}  CPU-s/GiB: sender ${sender.toFixed(2)}, receiver ${receiver.toFixed(2)}, both ${together.toFixed(2)}`);
   console.log('CPU-s/GiB of the parts, each alone:');
-  console.log(`  noise ${parts.noise.toFixed(2)}  yamux ${parts.yamux.toFixed(2)}  tcp ${parts.tcp.toFixed(2)} (both ends)  sha256 ${parts.hash.toFixed(2)} (a chunk is hashed twice: alone and with the whole)`);
+  console.log(`  both ends in memory ${parts.memory.toFixed(2)}, with noise ${parts.noise.toFixed(2)}, with yamux ${parts.yamux.toFixed(2)}; tcp ${parts.tcp.toFixed(2)}  sha256 ${parts.hash.toFixed(2)} (a chunk is hashed twice: alone and with the whole)`);
   console.log(`  disk: write with fsync ${parts.diskWrite.toFixed(2)}, read ${parts.diskRead.toFixed(2)}  HTTP: a stored blob to a client ${parts.http.toFixed(2)}, its disk reads within`);
 }
 
