@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { EXIT } from '../exit-codes.ts';
-import { CommandFailure } from '../failure.ts';
+import { because, CommandFailure } from '../failure.ts';
 
 export interface Host {
   /** What stands before every path; `/` on the running host. */
@@ -37,8 +37,8 @@ export function onDisk(host: Host, path: string): string {
 /** The files of the host as they are now. */
 export function filesOnDisk(host: Host): HostFiles {
   return {
-    read: (path) => unlessAbsent(() => readText(onDisk(host, path))),
-    list: (folder) => unlessAbsent(() => readdirSync(onDisk(host, folder)))?.sort(),
+    read: (path) => explained(path, () => unlessAbsent(() => readText(onDisk(host, path)))),
+    list: (folder) => explained(folder, () => unlessAbsent(() => readdirSync(onDisk(host, folder)))?.sort()),
   };
 }
 
@@ -55,5 +55,17 @@ export function unlessAbsent<T>(read: () => T): T | undefined {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
     throw error;
+  }
+}
+
+/** What the disk refuses is told with the path and what to do. @throws CommandFailure */
+export function explained<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof CommandFailure) throw error;
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    const help = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'Run it as a user who may write there: root, for the clients of the whole host.' : 'Look at the file and its folder.';
+    throw new CommandFailure(`${path} cannot be read or written${because(error)}`, help, { cause: error });
   }
 }

@@ -12,8 +12,8 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, closeSync, fchmodSync, fchownSync, fsyncSync, lstatSync, mkdirSync, openSync, renameSync, rmdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { because, CommandFailure } from '../failure.ts';
-import { filesOnDisk, onDisk, readText, unlessAbsent, type Host, type HostFiles } from './host.ts';
+import { CommandFailure } from '../failure.ts';
+import { explained, filesOnDisk, onDisk, readText, unlessAbsent, type Host, type HostFiles } from './host.ts';
 
 export type Action = 'created' | 'changed' | 'restored' | 'removed' | 'unchanged';
 
@@ -293,17 +293,6 @@ function writeWhole(path: string, text: string, { mode, uid, gid }: Owner): void
     fsyncSync(folder);
   } finally {
     closeSync(folder);
-  }
-}
-
-function explained<T>(path: string, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (error instanceof CommandFailure) throw error;
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    const help = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'Run it as a user who may write there: root, for the clients of the whole host.' : 'Look at the file and its folder.';
-    throw new CommandFailure(`${path} cannot be read or written${because(error)}`, help, { cause: error });
   }
 }
 

@@ -98,6 +98,11 @@ describe('podman and CRI-O', () => {
     expect(existsSync(join(root, '/home/user/.config/containers/registries.conf.d/50-flotilla.conf'))).toBe(true);
   });
 
+  test('what the disk refuses to give is told with its path, and nothing is changed', () => {
+    mkdirSync(join(root, '/home/user/.config/containers/registries.conf'), { recursive: true });
+    expect(refusal('podman', { origins: ['quay.io'] }).message).toMatch(/^\/home\/user\/\.config\/containers\/registries\.conf cannot be read or written/);
+  });
+
   test('the two share the file: what one wrote the other finds and takes away', () => {
     run('podman', { origins: ['quay.io'] });
     const { files, next } = run('crio', { origins: ['quay.io'] });
