@@ -16,6 +16,7 @@ import { startIn, type LabProcess } from './processes.ts';
 
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const TRACE_HOOK = fileURLToPath(new URL('trace-hook.ts', import.meta.url));
+const LIE_HOOK = fileURLToPath(new URL('lie-hook.ts', import.meta.url));
 export const ORIGIN_NAME = 'lab';
 export const AGENT_URL = 'http://127.0.0.1:5050';
 const METRICS_URL = 'http://127.0.0.1:5053/metrics';
@@ -39,6 +40,8 @@ export interface FleetInit {
   /** Where the first agent writes a processor profile when it ends. */
   readonly profileDir: string | undefined;
   readonly nodeFlags: readonly string[];
+  /** Hosts whose agents send wrong bytes on. */
+  readonly liars: readonly number[];
   readonly signal: AbortSignal;
 }
 
@@ -140,13 +143,14 @@ async function startTracker({ tracker: link, dir, signal }: FleetInit, opened: A
   }
 }
 
-function startAgent({ tracker, originUrl, dir, trace, profileDir, nodeFlags }: FleetInit, link: Link, host: number, opened: AsyncDisposableStack): FleetAgent {
+function startAgent({ tracker, originUrl, dir, trace, profileDir, nodeFlags, liars }: FleetInit, link: Link, host: number, opened: AsyncDisposableStack): FleetAgent {
   const dataDir = join(dir, link.port);
   const logFile = join(dir, `${link.port}.log`);
   const traceFile = join(dir, `${link.port}.trace`);
   const args = [
     ...nodeFlags,
     ...(trace ? ['--import', TRACE_HOOK] : []),
+    ...(liars.includes(host) ? ['--import', LIE_HOOK] : []),
     ...(profileDir !== undefined && host === 0 ? ['--cpu-prof', '--cpu-prof-dir', profileDir] : []),
     'packages/agent/src/main.ts', 'agent',
     '--name', link.port,

@@ -1,5 +1,6 @@
 // From what was seen in a run to the figures of it. Pure: counters, clocks and logs come as values.
 
+import { chunkSize } from '@flotilla/shared/chunk-map';
 import { transferS } from './bound.ts';
 import type { OriginUse } from './access-log.ts';
 import type { ClientOutcome } from './clients.ts';
@@ -73,6 +74,8 @@ export interface Figures {
   readonly idleShare: number;
   readonly bytes: Readonly<Record<string, number>>;
   readonly duplicateShare: number;
+  /** Wrong bytes that peers sent and that were thrown away, over all that was delivered; at most, as chunks are counted. Absent without liars. */
+  readonly forgedShare: number | undefined;
   readonly fallbacks: Readonly<Record<string, number>>;
   readonly errors: Readonly<Record<string, number>>;
   readonly swarmEvents: Readonly<Record<string, number>>;
@@ -131,6 +134,7 @@ export function figuresOf(observed: Observed): Figures {
     idleShare: observed.idleShare,
     bytes: sumOf('flotilla_blob_bytes_total', 'source'),
     duplicateShare: duplicates / delivered,
+    forgedShare: plan.liars.length === 0 ? undefined : ((sumOf('flotilla_swarm_events_total', 'kind')['forged_chunks'] ?? 0) * Math.max(...blobs.map(({ size }) => chunkSize(size)))) / delivered,
     fallbacks: sumOf('flotilla_fallbacks_total', 'kind'),
     errors: sumOf('flotilla_errors_total', 'code'),
     swarmEvents: sumOf('flotilla_swarm_events_total', 'kind'),

@@ -8,7 +8,7 @@ test('rates and sizes are read, the origin follows the hosts unless told otherwi
 });
 
 test.each([
-  [['--scenario', 'liars'], /cannot do this one yet/],
+  [['--scenario', 'zones'], /cannot do this one yet/],
   [['--scenario', 'crowds'], /not known; one of crowd, direct/],
   [['--rate', '20'], /--rate 20: write it as in 20mbit/],
   [['--size', '-1MiB'], /--size/],
@@ -27,6 +27,14 @@ test('churn judges the survivors, mixed the fast ones; both hold a fifth of the 
   const mixed = planOf(readOptions(['--scenario', 'mixed']));
   expect(mixed.hostsBps.filter((bps) => bps === 4e6)).toHaveLength(3);
   expect(mixed.judged.every((host) => mixed.hostsBps[host] === 20e6)).toBe(true);
+});
+
+test('liars are a tenth of the hosts, one at least, and none of the judged', () => {
+  const { liars, judged } = planOf(readOptions(['--scenario', 'liars']));
+  expect(liars).toHaveLength(2);
+  expect(judged.filter((host) => liars.includes(host))).toEqual([]);
+  expect(planOf(readOptions(['--scenario', 'liars', '--hosts', '3'])).liars).toHaveLength(1);
+  expect(planOf(readOptions([])).liars).toEqual([]);
 });
 
 test('an image of many layers has the size that was asked for, with small and large ones', () => {

@@ -31,7 +31,7 @@ export interface LabOptions {
 export class UsageError extends Error {}
 
 /** Named in the plans for the lab, but not there yet. */
-const MISSING = ['liars', 'false-vouchers', 'zones'];
+const MISSING = ['false-vouchers', 'zones'];
 const MAX_HOSTS = 1000;
 
 export const USAGE = `npm run lab -- [flags]      a fleet in network namespaces (Linux, root)

@@ -35,6 +35,7 @@ const ROWS: readonly (readonly [Numeric, string, number])[] = [
   ['peakMaxMB', '  highest ever', 0],
   ['idleShare', 'idle share of the machine', 2],
   ['duplicateShare', 'duplicate bytes / payload', 4],
+  ['forgedShare', 'wrong bytes thrown away / payload', 4],
   ['failures', 'failures', 0],
   ['wrong', 'wrong bytes', 0],
 ];

@@ -50,7 +50,7 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
   const origin = await serveImage(image, places.origin, join(dir, 'origin'), opened, signal);
   const fleet = plan.fleet
     ? await Fleet.start(
-        { tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, profileDir: init.profile ? init.out?.dir : undefined, nodeFlags: init.nodeFlags, signal },
+        { tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, profileDir: init.profile ? init.out?.dir : undefined, nodeFlags: init.nodeFlags, liars: plan.liars, signal },
         opened,
         say,
       )

@@ -1,7 +1,7 @@
 // What happens in a run: who pulls when, who is killed when, and the bound that the outcome is held against.
-// A plan is data; rollout.ts carries it out. Non-goals: lying agents and zones, which need parts that the lab does not have.
+// A plan is data; rollout.ts carries it out. Non-goals: false vouchers and zones, which need parts that the lab does not have.
 
-import { crowdS, fastHostsS, staggeredS, wavesS } from './bound.ts';
+import { crowdS, fastHostsS, staggeredS, transferS, wavesS } from './bound.ts';
 import { logNormalSizes } from './image.ts';
 import type { LabOptions } from './options.ts';
 
@@ -13,6 +13,7 @@ export const SCENARIOS = {
   mixed: 'a fifth of the hosts at a fifth of the rate',
   churn: '20 % of the agents killed with -9 at T*/2',
   'no-tracker': 'the tracker killed at T*/2',
+  liars: '10 % of the agents, at least one, send wrong bytes on',
   rolling: 'hosts in waves, each when the one before has ended',
 } as const;
 export type ScenarioName = keyof typeof SCENARIOS;
@@ -28,6 +29,8 @@ export interface Plan {
   /** A wave starts when all clients of the one before have ended; `delayS` counts from the wave's start. */
   readonly waves: readonly (readonly { readonly host: number; readonly delayS: number }[])[];
   readonly kills: readonly { readonly atS: number; readonly what: 'tracker' | number }[];
+  /** Agents that send wrong bytes on, by number. */
+  readonly liars: readonly number[];
   /** Hosts whose times count, by number; the others' are reported only. */
   readonly judged: readonly number[];
   /** What the last of the judged is compared with. */
@@ -46,6 +49,7 @@ export function planOf(options: LabOptions): Plan {
     hostsBps,
     waves: [all.map((host) => ({ host, delayS: 0 }))],
     kills: options.killTracker ? [{ atS: boundS / 2, what: 'tracker' }] : [],
+    liars: [],
     judged: all,
     boundS,
   };
@@ -74,6 +78,12 @@ export function planOf(options: LabOptions): Plan {
     }
     case 'no-tracker':
       return { ...plan, kills: [{ atS: boundS / 2, what: 'tracker' }] };
+    case 'liars': {
+      const liars = share(all, 0.1);
+      const honest = all.filter((host) => !liars.includes(host));
+      // Found out, a liar is nobody's peer any more and reads all of it at the origin for itself: a copy each.
+      return { ...plan, liars, judged: honest, boundS: Math.max(boundS, transferS((1 + liars.length) * sizeBytes, originBps)) };
+    }
     case 'rolling': {
       const perWave = Math.ceil(hosts / options.waves);
       const waves = Array.from({ length: Math.ceil(hosts / perWave) }, (_, wave) => all.slice(wave * perWave, (wave + 1) * perWave));
