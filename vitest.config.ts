@@ -9,8 +9,10 @@ export default defineConfig({
     include: real ? ['test/**/*.real.test.ts'] : ['packages/*/src/**/*.test.ts', 'test/**/*.test.ts'],
     exclude: ['**/node_modules/**', ...(real ? [] : ['test/**/*.real.test.ts'])],
     fileParallelism: !real,
-    testTimeout: real ? 180_000 : 30_000,
-    hookTimeout: real ? 180_000 : 30_000,
+    testTimeout: real ? 180_000 : 60_000,
+    hookTimeout: real ? 180_000 : 60_000,
+    // Polls wait for what happens, not for how soon: the default of 1 s fails on a machine that is busy with something else.
+    expect: { poll: { timeout: real ? 60_000 : 20_000 } },
     pool: 'forks',
   },
 });

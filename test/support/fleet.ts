@@ -134,9 +134,9 @@ export async function pull(agent: TestAgent, path: string, init: { signal?: Abor
   return { status: statusCode, sha256: `sha256:${hash.digest('hex')}`, bytes, headers };
 }
 
-/** Polls a condition of another program's state; fails with its name after 20 s. */
+/** Polls a condition of another program's state; fails with its name after 40 s: long, as a busy machine makes nothing untrue. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + 40_000;
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`timed out waiting: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
