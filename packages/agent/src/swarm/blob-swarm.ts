@@ -17,6 +17,7 @@ import type { Link } from './link.ts';
 import { PeerFault } from './peer-fault.ts';
 import { Picker, type Budget } from './picker.ts';
 
+/** The way to a peer, whatever carries it. */
 export type BlobLink = Link<BlobSwarm>;
 
 /** An endgame duplicate waits at least this long for the first request. */
@@ -24,16 +25,22 @@ const MIN_PATIENCE_MS = 100;
 /** ... and this many times what the peer usually takes. */
 const PATIENCE = 1.5;
 
-/** How long an announcement waits for company. */
-const NEWS_MS = 50;
-/** ... of chunks that so many of our peers hold already: whoever lacks them knows where to ask. Most messages of a crowd were such news. */
-const WIDELY_HELD_MS = 400;
-const WIDELY_HELD = 4;
+export interface NewsWaits {
+  /** How long an announcement waits for company. */
+  readonly freshMs: number;
+  /** ... of chunks that `widelyHeld` of our peers hold already: whoever lacks them knows where to ask. Most messages of a crowd were such news. */
+  readonly widelyHeldMs: number;
+  readonly widelyHeld: number;
+}
+
+export const NEWS_WAITS: NewsWaits = { freshMs: 50, widelyHeldMs: 400, widelyHeld: 4 };
 
 export interface BlobSwarmContext {
   readonly budget: Budget;
   readonly random: () => number;
   readonly nowMs: () => number;
+  soon(act: () => void): void;
+  readonly news: NewsWaits;
   readonly counters: SwarmCounters;
   readonly log: SwarmLog;
   /** There may be something to ask of this peer now. */
@@ -231,8 +238,9 @@ export class BlobSwarm implements SwarmHandle {
     for (const index of indexes) {
       for (const peerId of this.#picker?.obtained(index) ?? []) this.#cancel(peerId, index);
     }
-    const widelyHeld = indexes.every((index) => (this.#picker?.availability(index) ?? 0) >= WIDELY_HELD);
-    for (const peer of this.#peers.values()) if (peer.gained(indexes)) this.#tellLater(peer, widelyHeld ? WIDELY_HELD_MS : NEWS_MS);
+    const { freshMs, widelyHeldMs, widelyHeld } = this.#context.news;
+    const isWidelyHeld = indexes.every((index) => (this.#picker?.availability(index) ?? 0) >= widelyHeld);
+    for (const peer of this.#peers.values()) if (peer.gained(indexes)) this.#tellLater(peer, isWidelyHeld ? widelyHeldMs : freshMs);
   }
 
   reading(ranges: readonly IndexRange[]): void {
@@ -342,7 +350,7 @@ export class BlobSwarm implements SwarmHandle {
     this.#context.wake(link);
   }
 
-  #tellLater(peer: BlobPeer<BlobLink>, withinMs = NEWS_MS): void {
+  #tellLater(peer: BlobPeer<BlobLink>, withinMs = this.#context.news.freshMs): void {
     peer.link.outbox.later(this.channel, withinMs, () => this.#news(peer));
   }
 
@@ -377,7 +385,7 @@ export class BlobSwarm implements SwarmHandle {
   #sourcesChanged(): void {
     if (this.#changed || this.#member === undefined) return;
     this.#changed = true;
-    setImmediate(() => {
+    this.#context.soon(() => {
       this.#changed = false;
       this.#member?.sourcesChanged();
     });

@@ -12,7 +12,7 @@ import { isDigest } from '@flotilla/shared/digest';
 import { MAX_BLOB_BYTES, MAX_INTERESTS } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { Holding, Holdings, Swarm, SwarmHandle, SwarmMember } from '../content/ports.ts';
-import { BlobSwarm, blobId, type BlobLink, type BlobSwarmContext } from './blob-swarm.ts';
+import { BlobSwarm, blobId, NEWS_WAITS, type BlobLink, type BlobSwarmContext, type NewsWaits } from './blob-swarm.ts';
 import type { SwarmCounters, SwarmLog } from './counters.ts';
 import type { TokenBucket } from './limits.ts';
 import type { Interest } from './link.ts';
@@ -20,6 +20,7 @@ import { PeerFault } from './peer-fault.ts';
 import { Budget } from './picker.ts';
 import { Requests } from './requests.ts';
 import type { ReadyFrame } from './session.ts';
+import type { Timers } from './timers.ts';
 import { Uploader } from './uploader.ts';
 
 /** Blobs named to one peer before finished ones make room. */
@@ -34,6 +35,7 @@ export interface ExchangeComponents {
   readonly log: SwarmLog;
   readonly nowMs: () => number;
   readonly random: () => number;
+  readonly timers: Timers;
   readonly downloadLimit: TokenBucket;
   readonly forged: (peerId: string, key: BlobKey, index: number) => void;
   readonly connect: (peers: readonly PeerInfo[]) => void;
@@ -47,16 +49,17 @@ export class Exchange implements Swarm {
   readonly #requests: Requests;
   readonly #uploader: Uploader;
   readonly #context: BlobSwarmContext;
-  readonly #timer: NodeJS.Timeout;
+  readonly #stopTicking: () => void;
   #fetching: BlobSwarm[] = [];
   #lastChannel = 0;
 
-  constructor(components: ExchangeComponents) {
+  constructor(components: ExchangeComponents, news: NewsWaits = NEWS_WAITS) {
     this.#with = components;
-    const { counters, log, nowMs, random } = components;
+    const { counters, log, nowMs, random, timers } = components;
     this.#requests = new Requests({
       counters,
       nowMs,
+      timers,
       limit: components.downloadLimit,
       fetching: () => this.#fetching,
       links: () => this.#links.values(),
@@ -66,6 +69,8 @@ export class Exchange implements Swarm {
       budget: this.#budget,
       random,
       nowMs,
+      soon: (act) => void timers.soon(act),
+      news,
       counters,
       log,
       wake: (link) => this.#requests.wake(link),
@@ -79,8 +84,7 @@ export class Exchange implements Swarm {
         void this.#lookAgain(blob);
       },
     };
-    this.#timer = setInterval(() => this.#tick(), TICK_MS);
-    this.#timer.unref();
+    this.#stopTicking = timers.every(TICK_MS, () => this.#tick());
   }
 
   /** Nothing is sent to peers any more, or again. */
@@ -178,7 +182,7 @@ export class Exchange implements Swarm {
 
   /** Ends all timers. */
   close(): void {
-    clearInterval(this.#timer);
+    this.#stopTicking();
     this.#requests.close();
     this.#fetching = [];
   }

@@ -5,7 +5,6 @@ import type { BlobKey } from '@flotilla/shared/chunk-map';
 import { Intake } from './intake.ts';
 import type { Account } from './ledger.ts';
 import type { Outbox } from './outbox.ts';
-import type { PeerSession } from './session.ts';
 
 const FADE = 1.1;
 
@@ -16,13 +15,21 @@ export interface Interest {
   readonly id: string;
 }
 
+/** What the exchange needs of the session with a peer. A PeerSession; without sockets in test/sim. */
+export interface LinkSession {
+  readonly peerId: string;
+  readonly closed: boolean;
+  readonly outbox: Pick<Outbox, 'send' | 'later' | 'sendChunk' | 'dropChunk' | 'blockedMs'>;
+  close(reason: Error): void;
+}
+
 /** What an Intake needs to know of a blob's state at this host. */
 export interface FetchOwner {
   readonly channel: number;
 }
 
-export class Link<Owner extends FetchOwner> {
-  readonly session: PeerSession;
+export class Link<Owner extends FetchOwner, Session extends LinkSession = LinkSession> {
+  readonly session: Session;
   readonly account: Account;
   readonly intake: Intake<Owner>;
   readonly sinceMs: number;
@@ -38,7 +45,7 @@ export class Link<Owner extends FetchOwner> {
   #roundTripMs: number | undefined;
 
   /** @param openMs how long opening the stream took, where this side did */
-  constructor(session: PeerSession, account: Account, stray: (bytes: number) => void, sinceMs: number, openMs?: number) {
+  constructor(session: Session, account: Account, stray: (bytes: number) => void, sinceMs: number, openMs?: number) {
     this.session = session;
     this.account = account;
     this.intake = new Intake(stray);
@@ -50,7 +57,7 @@ export class Link<Owner extends FetchOwner> {
     return this.session.peerId;
   }
 
-  get outbox(): Outbox {
+  get outbox(): Session['outbox'] {
     return this.session.outbox;
   }
 

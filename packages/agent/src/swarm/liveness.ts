@@ -3,8 +3,13 @@
 // Every look pings each peer, which also measures the round trip. A late answer is no reason to give up a connection that is
 // busy: a peer is dead when its ping failed and nothing at all was heard from it for `silenceMs`.
 
-import type { BlobLink } from './blob-swarm.ts';
+import type { BlobSwarm } from './blob-swarm.ts';
+import type { Link } from './link.ts';
 import { PeerFault } from './peer-fault.ts';
+import type { PeerSession } from './session.ts';
+
+/** To a peer over a connection. */
+export type PeerLink = Link<BlobSwarm, PeerSession>;
 
 export interface LivenessComponents {
   /** Round trip in ms; rejects where no answer comes before the signal. */
@@ -15,17 +20,17 @@ export interface LivenessComponents {
 
 export class Liveness {
   readonly #with: LivenessComponents;
-  readonly #asking = new Set<BlobLink>();
+  readonly #asking = new Set<PeerLink>();
 
   constructor(components: LivenessComponents) {
     this.#with = components;
   }
 
-  look(links: Iterable<BlobLink>): void {
+  look(links: Iterable<PeerLink>): void {
     for (const link of links) if (!this.#asking.has(link)) void this.#ask(link);
   }
 
-  async #ask(link: BlobLink): Promise<void> {
+  async #ask(link: PeerLink): Promise<void> {
     const { ping, nowMs, silenceMs } = this.#with;
     this.#asking.add(link);
     try {

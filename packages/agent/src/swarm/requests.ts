@@ -4,12 +4,13 @@
 // would otherwise leave the link idle: where rate x round trip exceeds a chunk, or where there are too few sources to fill the gap.
 // A peer that moves nothing for much longer than a chunk usually takes, from it or from anyone, stalls: all that was asked of it goes
 // elsewhere, and it rests. On slow links a chunk waits for seconds in the uploader's queue: to give up then sends it twice.
-// Which chunk: picker.ts. Invariant: the picker and the peer's intake agree on what is asked of it.
+// Which chunk: picker.ts. Pure: the clock and timers are handed in. Invariant: the picker and the peer's intake agree on what is asked of it.
 
 import type { BlobLink, BlobSwarm } from './blob-swarm.ts';
 import type { SwarmCounters } from './counters.ts';
 import { Account } from './ledger.ts';
 import type { TokenBucket } from './limits.ts';
+import type { Timers } from './timers.ts';
 
 const STALL_MS = 2_000;
 const STALL_FACTOR = 4;
@@ -25,6 +26,7 @@ const FEW_SOURCES = 8;
 export interface RequestsComponents {
   readonly counters: SwarmCounters;
   readonly nowMs: () => number;
+  readonly timers: Timers;
   /** Download limit of this host. */
   readonly limit: TokenBucket;
   /** Blobs that are being fetched. */
@@ -37,8 +39,8 @@ export class Requests {
   readonly #awake = new Set<BlobLink>();
   /** What all peers together delivered. */
   readonly #usual = new Account();
-  #turn: NodeJS.Immediate | undefined;
-  #limited: NodeJS.Timeout | undefined;
+  #cancelTurn: (() => void) | undefined;
+  #cancelLimited: (() => void) | undefined;
   #closed = false;
 
   constructor(components: RequestsComponents) {
@@ -49,8 +51,8 @@ export class Requests {
   wake(link: BlobLink): void {
     if (this.#closed) return;
     this.#awake.add(link);
-    this.#turn ??= setImmediate(() => {
-      this.#turn = undefined;
+    this.#cancelTurn ??= this.#with.timers.soon(() => {
+      this.#cancelTurn = undefined;
       const links = [...this.#awake];
       this.#awake.clear();
       for (const each of links) this.#fill(each);
@@ -101,8 +103,8 @@ export class Requests {
   close(): void {
     this.#closed = true;
     this.#awake.clear();
-    clearImmediate(this.#turn);
-    clearTimeout(this.#limited);
+    this.#cancelTurn?.();
+    this.#cancelLimited?.();
   }
 
   #patienceMs(link: BlobLink, bytes: number): number {
@@ -156,10 +158,10 @@ export class Requests {
   #waitForLimit(bytes: number, nowMs: number): boolean {
     const waitMs = this.#with.limit.waitMs(bytes, nowMs);
     if (waitMs === 0) return false;
-    this.#limited ??= setTimeout(() => {
-      this.#limited = undefined;
+    this.#cancelLimited ??= this.#with.timers.after(waitMs, () => {
+      this.#cancelLimited = undefined;
       this.wakeAll();
-    }, waitMs);
+    });
     return true;
   }
 }

@@ -10,17 +10,17 @@ import type { BlobKey } from '@flotilla/shared/chunk-map';
 import { PROTOCOL_ID } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { Holdings, Swarm, SwarmHandle, SwarmMember } from '../content/ports.ts';
-import type { BlobLink } from './blob-swarm.ts';
 import type { SwarmCounter, SwarmCounters, SwarmLog } from './counters.ts';
 import { Exchange } from './exchange.ts';
 import { Ledger } from './ledger.ts';
 import { TokenBucket } from './limits.ts';
 import { Link } from './link.ts';
-import { Liveness } from './liveness.ts';
+import { Liveness, type PeerLink } from './liveness.ts';
 import { Mesh } from './mesh.ts';
 import { DIAL_TIMEOUT_MS, reachableAt, startNode, type PeerNode } from './node.ts';
 import { PeerFault, type PeerFaultCode } from './peer-fault.ts';
 import { PeerSession } from './session.ts';
+import { systemTimers } from './timers.ts';
 
 export interface SwarmInit {
   readonly privateKey: PrivateKey;
@@ -114,8 +114,8 @@ export class PeerSwarm implements Swarm {
   readonly #mesh: Mesh;
   readonly #liveness: Liveness;
   readonly #sessions = new Set<PeerSession>();
-  readonly #links = new Map<string, BlobLink>();
-  readonly #idleSinceMs = new Map<BlobLink, number>();
+  readonly #links = new Map<string, PeerLink>();
+  readonly #idleSinceMs = new Map<PeerLink, number>();
   readonly #unused = new Map<string, NodeJS.Timeout>();
   readonly #timer: NodeJS.Timeout;
   /** How long opening the stream took, for sessions that this side opened. */
@@ -148,6 +148,7 @@ export class PeerSwarm implements Swarm {
       log: init.log,
       nowMs: Date.now,
       random: Math.random,
+      timers: systemTimers,
       downloadLimit: this.#downloadLimit,
       forged: (peerId, key, index) => this.#forged(peerId, key, index),
       connect: (peers) => this.#mesh.connect(peers),
@@ -339,7 +340,7 @@ export class PeerSwarm implements Swarm {
       other.session.close(new PeerFault('PEER_CLOSED', 'replaced by another session'));
     }
     const stray = (bytes: number): void => this.#init.counters.add('stray_bytes', bytes);
-    const link: BlobLink = new Link(session, this.#ledger.of(peerId), stray, Date.now(), this.#openMs.get(session));
+    const link: PeerLink = new Link(session, this.#ledger.of(peerId), stray, Date.now(), this.#openMs.get(session));
     link.account.usedAtMs = Date.now();
     this.#links.set(peerId, link);
     this.#init.counters.add('sessions_opened', 1);
