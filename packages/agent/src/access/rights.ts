@@ -5,7 +5,8 @@
 //   whileDown  the origin is silent: the rule `originDown` ──────────────────────────────> served as before, or not
 //
 // A digest known from elsewhere counts for nothing: a grant is of a repository, and is either the origin's own answer to this caller or
-// a manifest of that repository that was there a minute ago. Non-goals: bytes (content/), how the origin is asked (origin/).
+// a manifest of that repository that was there a minute ago. A manifest that an index names is one of the repository only once the origin
+// has answered for it there. Non-goals: bytes (content/), how the origin is asked (origin/).
 
 import { createHmac } from 'node:crypto';
 import { Level } from 'level';
@@ -133,8 +134,9 @@ export class Rights {
     if (fact === undefined) return undefined;
     const key = factKey(repository, kind, digest);
     const notBeforeMs = Math.max(this.#nowMs() - FRESH_MS, (this.#gone.at(key) ?? Number.NEGATIVE_INFINITY) + 1);
+    const impliedAtMs = isBelieved(fact) ? fact.impliedAtMs : undefined;
     for (const authority of fresh) {
-      const atMs = Math.max(this.#grants.at(grantKey(key, authority)) ?? Number.NEGATIVE_INFINITY, fact.impliedAtMs ?? Number.NEGATIVE_INFINITY);
+      const atMs = Math.max(this.#grants.at(grantKey(key, authority)) ?? Number.NEGATIVE_INFINITY, impliedAtMs ?? Number.NEGATIVE_INFINITY);
       if (atMs >= notBeforeMs) return { fact, permit: permitOf(repository, authority), atMs };
     }
     return undefined;
@@ -316,6 +318,14 @@ function permitOf(repository: Repository, authority: Authority): Permit {
 
 function grantKey(fact: string, authority: Authority): string {
   return `${fact}\0${subjectOf(authority)}`;
+}
+
+/**
+ * Whether a reference alone is enough. Registries take an index that names manifests which they do not have; what those would refer to is
+ * nothing of this repository.
+ */
+export function isBelieved({ kind, confirmed }: Pick<KnownFact, 'kind' | 'confirmed'>): boolean {
+  return kind === 'blob' || confirmed;
 }
 
 /** The origin shows nothing of the repository to this authority. */

@@ -11,7 +11,7 @@ import { downloadInit, Images } from './images.ts';
 import type { Caller, Descriptor, Repository } from './ports.ts';
 import { Prefetch } from './prefetch.ts';
 import { hashPool } from './test-download.ts';
-import { CHUNK, collect, grantingCoordinator, makeBlob, sha256, TestClock, TestOrigin, TestStore, TestSwarm, type TestBlob, type TestCoordinator } from './test-ports.ts';
+import { CHUNK, collect, grantingCoordinator, makeBlob, sha256, TestClock, TestOrigin, TestStore, TestStored, TestSwarm, type TestBlob, type TestCoordinator } from './test-ports.ts';
 
 const NGINX: Repository = { origin: 'docker.io', repository: 'library/nginx' };
 const OTHER: Repository = { origin: 'docker.io', repository: 'library/other' };
@@ -236,6 +236,48 @@ describe('a digest', () => {
     coordinator.found = { size: 5, kind: 'blob' };
     await expect(pullBlob(makeBlob(5).key.digest)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
     expect(coordinator.located).toBe(0);
+  });
+});
+
+describe('a manifest that an index names', () => {
+  const index = blobOf(Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: [descriptorOf(manifest)] })));
+  const pullChild = async (): Promise<Uint8Array> => (await images.manifest(NGINX, { digest: manifest.key.digest }, [], caller, signal)).bytes(signal);
+
+  /** The origin has taken an index without looking for what it names. */
+  beforeEach(async () => {
+    origin.add(index);
+    origin.tags.set('latest', descriptorOf(index));
+    await pullManifest();
+  });
+
+  test('and that the origin does not have there is not served, nor is what it refers to, wherever the bytes might come from', async () => {
+    await expect(pullChild()).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' });
+    origin.blobs.delete(layer.key.digest);
+    await expect(pullBlob(layer.key.digest)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+    origin.down = gone;
+    await expect(pullChild()).rejects.toMatchObject({ code: 'ACCESS_UNDECIDED' });
+  });
+
+  test('is asked about once, and then is one of the repository', async () => {
+    origin.tags.set('child', descriptorOf(manifest));
+    const asked = origin.asked('resolve');
+    expect(new Uint8Array(await pullChild())).toEqual(manifest.bytes);
+    clock.advance(60_001);
+    await pullManifest();
+    expect(new Uint8Array(await pullChild())).toEqual(manifest.bytes);
+    expect(origin.asked('resolve') - asked).toBe(2);
+    expect(await pullBlob(config.key.digest)).toEqual(config.bytes);
+    expect(origin.asked('stat')).toBe(0);
+  });
+
+  test('while the origin is down, is served where it is here, or where the fleet knows it there', async () => {
+    origin.down = gone;
+    await expect(pullChild()).rejects.toMatchObject({ code: 'ACCESS_UNDECIDED' });
+    coordinator.found = { size: manifest.key.size, kind: 'manifest' };
+    expect((await images.manifest(NGINX, { digest: manifest.key.digest }, [], caller, signal)).descriptor.size).toBe(manifest.key.size);
+    coordinator.found = undefined;
+    store.put(new TestStored(manifest.key, OCI, manifest.bytes, [sha256(manifest.bytes)]));
+    expect(new Uint8Array(await pullChild())).toEqual(manifest.bytes);
   });
 });
 

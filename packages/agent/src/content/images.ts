@@ -5,7 +5,7 @@
 
 import type { Digest } from '@flotilla/shared/digest';
 import { formatReference, type Reference } from '@flotilla/shared/reference';
-import type { Fact, Grant, Rights } from '../access/rights.ts';
+import { isBelieved, type Fact, type Grant, type Rights } from '../access/rights.ts';
 import { AgentError, toAgentError, type ErrorCode } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { DownloadInit } from './download-contract.ts';
@@ -193,8 +193,14 @@ export class Images implements Content {
   /** What was known here before the origin went away, where the rule for that lets this caller have it. */
   async #knownBefore(repository: Repository, kind: Fact['kind'], digest: Digest, caller: Caller, failure: AgentError): Promise<Grant | undefined> {
     const fact = await this.#with.rights.known(repository, kind, digest);
-    const permit = fact && (await this.#with.rights.whileDown(repository, caller, failure));
-    return fact && permit && { fact, permit, atMs: LONG_AGO_MS };
+    // Peers may hold it from a private repository that nobody here knows of; what is here itself is known not to be such.
+    if (fact === undefined || !(isBelieved(fact) || (await this.#isHere(fact)))) return undefined;
+    const permit = await this.#with.rights.whileDown(repository, caller, failure);
+    return permit && { fact, permit, atMs: LONG_AGO_MS };
+  }
+
+  async #isHere({ digest, size }: BlobKey): Promise<boolean> {
+    return (await this.#with.downloads.held({ digest, size })) === size;
   }
 
   /** The origin is down and nothing is known here: has anybody in the fleet read it in this repository, and needed no credentials? */
