@@ -6,10 +6,13 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
+import { runBare } from './bare.ts';
+import type { ComparedRun } from './compare.ts';
+import { makeImage } from './image.ts';
 import { makeFolder, sweep } from './leftovers.ts';
-import type { Figures } from './measure.ts';
 import { Network, type Link } from './network.ts';
 import { readOptions, USAGE, UsageError, type LabOptions } from './options.ts';
+import type { Figures } from './measure.ts';
 import { congestionControl, RefusedError, refuseWhereImpossible } from './preflight.ts';
 import { formatMiB, formatRate, round } from './quantities.ts';
 import { jsonLine, outcomeOf, table } from './report.ts';
@@ -60,7 +63,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-async function runAll(options: LabOptions, signal: AbortSignal): Promise<Figures[]> {
+async function runAll(options: LabOptions, signal: AbortSignal): Promise<ComparedRun[]> {
   await using opened = new AsyncDisposableStack();
   const dir = await makeFolder();
   opened.defer(() => rm(dir, { recursive: true, force: true }));
@@ -68,16 +71,25 @@ async function runAll(options: LabOptions, signal: AbortSignal): Promise<Figures
   const plan = planOf(options);
   const places = await build(options, plan, opened, signal);
   const name = `${options.scenario}-${options.hosts}x${formatRate(options.rateBps)}-${formatMiB(options.sizeBytes)}`;
-  const all: Figures[] = [];
+  const all: ComparedRun[] = [];
   for (let run = 1; run <= options.runs; run++) {
-    const runDir = join(dir, `r${run}`);
-    await mkdir(runDir);
-    const out = options.outDir === undefined ? undefined : { dir: options.outDir, name: `${name}-run${run}` };
-    const { trace, profile, nodeFlags } = options;
-    const figures = await runRollout({ places, plan, dir: runDir, out, trace, profile, nodeFlags, signal, say: (line) => say(`run ${run}/${options.runs}: ${line}`) });
-    await rm(runDir, { recursive: true, force: true });
-    say(`run ${run}/${options.runs}: last / T* ${round(figures.lastOverBound, 3)}, copies ${round(figures.copies, 3)}, idle ${round(figures.idleShare, 2)}, failures ${figures.failures}`);
-    all.push(figures);
+    const image = await makeImage(plan.layerBytes);
+    const announce = (line: string): void => say(`run ${run}/${options.runs}: ${line}`);
+    const once = async (bare: Plan['bare']): Promise<Figures> => {
+      const runDir = join(dir, `r${run}`);
+      await mkdir(runDir);
+      const out = options.outDir === undefined ? undefined : { dir: options.outDir, name: `${name}-run${run}` };
+      const { trace, profile, nodeFlags } = options;
+      const figures =
+        bare === undefined
+          ? await runRollout({ places, plan, image, dir: runDir, out, trace, profile, nodeFlags, signal, say: announce })
+          : await runBare({ places, plan, image, dir: runDir, own: bare === 'own', signal, say: announce });
+      await rm(runDir, { recursive: true, force: true });
+      announce(`last / T* ${round(figures.lastOverBound, 3)}, copies ${round(figures.copies, 3)}, idle ${round(figures.idleShare, 2)}, failures ${figures.failures}`);
+      return figures;
+    };
+    const figures = await once(plan.bare);
+    all.push({ figures, ...(options.compareBare && { bare: { stock: await once('stock'), own: await once('own') } }) });
   }
   return all;
 }

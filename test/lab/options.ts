@@ -16,6 +16,8 @@ export interface LabOptions {
   readonly runs: number;
   readonly waves: number;
   readonly killTracker: boolean;
+  /** After each run the bare transfers of the same shape, and the ratios to them. */
+  readonly compareBare: boolean;
   readonly json: boolean;
   readonly trace: boolean;
   /** The first agent writes a processor profile. */
@@ -32,6 +34,8 @@ export class UsageError extends Error {}
 
 /** Named in the plans for the lab, but not there yet. */
 const MISSING = ['false-vouchers', 'zones'];
+/** Equal hosts that all begin at once and stay. */
+const COMPARABLE: readonly ScenarioName[] = ['crowd', 'many'];
 const MAX_HOSTS = 1000;
 
 export const USAGE = `npm run lab -- [flags]      a fleet in network namespaces (Linux, root)
@@ -45,6 +49,8 @@ export const USAGE = `npm run lab -- [flags]      a fleet in network namespaces 
   --congestion NAME   TCP congestion control of all hosts, such as cubic (the machine's own)
   --runs N            runs, each with a new image and new agents (1); figures are medians
   --waves N           waves of the scenario rolling (5)
+  --compare-bare      after each run the same bytes by plain libp2p, over its transport and over ours, and the ratios
+                      (scenarios crowd and many)
   --kill-tracker      kills the tracker at T*/2, in any scenario
   --out DIR           writes charts (SVG), time lines and logs there
   --trace             with --out: also who sent which chunk to whom when (JSON lines)
@@ -68,6 +74,7 @@ export function readOptions(args: readonly string[]): LabOptions {
     runs: count('--runs', values.runs, 100),
     waves: count('--waves', values.waves, MAX_HOSTS),
     killTracker: values['kill-tracker'],
+    compareBare: values['compare-bare'],
     json: values.json,
     trace: values.trace,
     profile: values.profile,
@@ -78,6 +85,7 @@ export function readOptions(args: readonly string[]): LabOptions {
   for (const flag of ['trace', 'profile'] as const) {
     if (options[flag] && options.outDir === undefined) throw new UsageError(`--${flag} needs --out DIR, where it is written`);
   }
+  if (options.compareBare && !COMPARABLE.includes(options.scenario)) throw new UsageError(`--compare-bare: only after ${COMPARABLE.join(' and ')}, which have the shape of a bare transfer`);
   if (options.scenario === 'many' && options.sizeBytes < MIB) throw new UsageError('--size of the scenario many: at least 1MiB');
   return options;
 }
@@ -97,6 +105,7 @@ function parse(args: readonly string[]) {
         runs: { type: 'string', default: '1' },
         waves: { type: 'string', default: '5' },
         'kill-tracker': { type: 'boolean', default: false },
+        'compare-bare': { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
         trace: { type: 'boolean', default: false },
         profile: { type: 'boolean', default: false },

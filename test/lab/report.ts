@@ -1,5 +1,6 @@
 // The outcome of all runs: one JSON line for programs, a table for people.
 
+import { compare, comparisonTable, type ComparedRun, type Comparison } from './compare.ts';
 import type { Figures } from './measure.ts';
 import type { LabOptions } from './options.ts';
 import { formatMiB, formatRate, median, round } from './quantities.ts';
@@ -53,9 +54,13 @@ export interface Outcome {
   /** Of the runs that count; of all, where none does. */
   readonly median: Readonly<Record<string, number>>;
   readonly runs: readonly Figures[];
+  /** With --compare-bare: medians of all runs, and the ratios. */
+  readonly overBare?: readonly Comparison[];
+  readonly bareRuns?: readonly NonNullable<ComparedRun['bare']>[];
 }
 
-export function outcomeOf(options: LabOptions, congestion: string, runs: readonly Figures[]): Outcome {
+export function outcomeOf(options: LabOptions, congestion: string, all: readonly ComparedRun[]): Outcome {
+  const runs = all.map(({ figures }) => figures);
   const counted = runs.filter(({ counts }) => counts);
   const from = counted.length > 0 ? counted : runs;
   const medians = ROWS.flatMap(([key, , digits]): [string, number][] => {
@@ -72,6 +77,7 @@ export function outcomeOf(options: LabOptions, congestion: string, runs: readonl
     counted: counted.length,
     median: Object.fromEntries(medians),
     runs,
+    ...(options.compareBare && { overBare: compare(all), bareRuns: all.flatMap(({ bare }) => bare ?? []) }),
   };
 }
 
@@ -79,7 +85,7 @@ export function jsonLine(outcome: Outcome): string {
   return JSON.stringify(outcome);
 }
 
-export function table({ scenario, hosts, rate, size, killTracker, congestion, counted, median: middle, runs }: Outcome): string {
+export function table({ scenario, hosts, rate, size, killTracker, congestion, counted, median: middle, runs, overBare = [] }: Outcome): string {
   const columns = runs.length > 1 ? ['median', ...runs.map((_, run) => `run ${run + 1}`)] : ['figure'];
   const lines = [`${scenario}${killTracker ? ', tracker killed' : ''}: ${hosts} hosts x ${rate}, ${size}, ${congestion}; ${counted} of ${runs.length} runs count`, row('', columns)];
   for (const [key, name, digits] of ROWS) {
@@ -89,6 +95,7 @@ export function table({ scenario, hosts, rate, size, killTracker, congestion, co
     lines.push(row(name, runs.length > 1 ? [shown(middle[key]), ...cells] : cells));
   }
   for (const [run, figures] of runs.entries()) lines.push(...notes(run + 1, figures));
+  lines.push(...comparisonTable(overBare, scenario));
   return `${lines.join('\n')}\n`;
 }
 

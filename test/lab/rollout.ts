@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { rolloutChart } from './chart.ts';
 import { Client, type ClientOutcome } from './clients.ts';
 import { AGENT_URL, Fleet, ORIGIN_NAME } from './fleet.ts';
-import { makeImage, type Image } from './image.ts';
+import type { Image } from './image.ts';
 import { figuresOf, type Figures } from './measure.ts';
 import type { Link, Network } from './network.ts';
 import { machineTime } from './processes.ts';
@@ -27,6 +27,7 @@ export interface Places {
 export interface RolloutInit {
   readonly places: Places;
   readonly plan: Plan;
+  readonly image: Image;
   /** For everything that the run keeps on disk; removed by the caller. */
   readonly dir: string;
   /** Where charts, time lines and logs go; undefined: nowhere. */
@@ -45,8 +46,7 @@ const PATIENCE_S = 60;
 /** @throws what the signal was aborted with; everything started has ended by then */
 export async function runRollout(init: RolloutInit): Promise<Figures> {
   await using opened = new AsyncDisposableStack();
-  const { places, plan, dir, signal, say } = init;
-  const image = await makeImage(plan.layerBytes);
+  const { places, plan, image, dir, signal, say } = init;
   const origin = await serveImage(image, places.origin, join(dir, 'origin'), opened, signal);
   const fleet = plan.fleet
     ? await Fleet.start(
@@ -92,7 +92,7 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
     metrics,
     died: diedOf(plan, fleet),
   });
-  await keep(init, image, figures, outcomes, samples, timeline.startedMs, fleet);
+  await keep(init, figures, outcomes, samples, timeline.startedMs, fleet);
   return figures;
 }
 
@@ -155,8 +155,7 @@ function diedOf(plan: Plan, fleet: Fleet | undefined): string[] {
 }
 
 async function keep(
-  { out, dir, plan, trace, profile, places, say }: RolloutInit,
-  image: Image,
+  { out, dir, plan, image, trace, profile, places, say }: RolloutInit,
   figures: Figures,
   outcomes: readonly ClientOutcome[],
   samples: readonly Sample[],

@@ -8,6 +8,8 @@ import type { LabOptions } from './options.ts';
 export const SCENARIOS = {
   crowd: 'all hosts at the same moment',
   direct: 'the same without Flotilla: every host from the origin',
+  bare: 'the same by plain libp2p, each host passing on its share',
+  'bare-own': 'as bare, over the agents\' own transport and flags',
   stagger: 'arrivals spread over T*',
   many: 'an image of 60 layers, log-normal, read six at a time',
   mixed: 'a fifth of the hosts at a fifth of the rate',
@@ -23,6 +25,8 @@ const MANY_LAYERS = 60;
 export interface Plan {
   /** Without agents and tracker the clients read straight from the origin. */
   readonly fleet: boolean;
+  /** A bare transfer, over libp2p as it comes or over the agents' own transport, in place of agents, registry and clients. */
+  readonly bare: 'stock' | 'own' | undefined;
   readonly layerBytes: readonly number[];
   readonly originBps: number;
   readonly hostsBps: readonly number[];
@@ -44,6 +48,7 @@ export function planOf(options: LabOptions): Plan {
   const boundS = crowdS(sizeBytes, { originBps, hostsBps });
   const plan: Plan = {
     fleet: true,
+    bare: undefined,
     layerBytes: [sizeBytes],
     originBps,
     hostsBps,
@@ -58,6 +63,9 @@ export function planOf(options: LabOptions): Plan {
       return plan;
     case 'direct':
       return { ...plan, fleet: false, kills: [] };
+    case 'bare':
+    case 'bare-own':
+      return { ...plan, fleet: false, bare: scenario === 'bare' ? 'stock' : 'own', kills: [] };
     case 'stagger': {
       const startsS = all.map((host) => (hosts === 1 ? 0 : (boundS * host) / (hosts - 1)));
       return { ...plan, waves: [all.map((host) => ({ host, delayS: startsS[host]! }))], boundS: staggeredS(sizeBytes, { originBps, hostsBps }, startsS) };

@@ -6,22 +6,12 @@
 // (docs/decisions/0004). None of it can be set from within, so the process replaces itself once, before it has loaded anything.
 
 import process from 'node:process';
+import { COLLECTOR_FLAGS, MALLOC_ENVIRONMENT } from './node-flags.ts';
 
-const COLLECTOR_FLAGS = [
-  // MiB: what dies young is freed soon.
-  '--max-semi-space-size=1',
-  // MiB: V8 starts no collection of the old generation by itself below that; memory-valve.ts does.
-  '--initial-heap-size=128',
-  // Four helpers on two cores get in each other's way.
-  '--v8-pool-size=1',
-  // Many collections must not make functions look unused.
-  '--no-flush-bytecode',
-  '--expose-gc',
-];
 const argv = process.argv.slice(2);
 
 if (argv[0] === 'agent' && process.execve !== undefined && !process.execArgv.includes('--expose-gc')) {
-  const environment = { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '131072', ...process.env } as Record<string, string>;
+  const environment = { ...MALLOC_ENVIRONMENT, ...process.env } as Record<string, string>;
   process.execve(process.execPath, [process.execPath, ...COLLECTOR_FLAGS, ...process.execArgv, ...process.argv.slice(1)], environment);
 }
 
