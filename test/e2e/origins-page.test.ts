@@ -35,7 +35,7 @@ function load(text: string): AgentConfig {
 test('every YAML block is a settings file that is read, with origins that can be used', () => {
   const blocks = [...page.text.matchAll(/^```yaml$/gm)].length;
   expect([page.files.length, new Set(page.files.map(({ path }) => path))]).toEqual([blocks, new Set(['/etc/flotilla/agent.yaml'])]);
-  expect(blocks).toBe(8);
+  expect(blocks).toBe(9);
   for (const { text } of page.files) {
     const { origins } = originConfig(load(text));
     expect(new OriginTable(origins).names()).toEqual(expect.arrayContaining(origins.map(({ name }) => name)));

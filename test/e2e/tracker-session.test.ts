@@ -135,6 +135,8 @@ function runTracker(port: number): Promise<Tracker> {
     tlsName: [],
     insecureHttp: false,
     metricsPerHost: false,
+    resolve: false,
+    origin: [],
     heartbeatMs: 30_000,
     logLevel: 'silent',
   });

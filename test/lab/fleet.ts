@@ -40,6 +40,8 @@ export interface FleetInit {
   /** Where the first agent writes a processor profile when it ends. */
   readonly profileDir: string | undefined;
   readonly nodeFlags: readonly string[];
+  /** The tracker asks the origin for all what tags are. */
+  readonly resolveByTracker: boolean;
   /** Hosts whose agents send wrong bytes on. */
   readonly liars: readonly number[];
   readonly signal: AbortSignal;
@@ -124,10 +126,10 @@ export class Fleet {
   }
 }
 
-async function startTracker({ tracker: link, dir, signal }: FleetInit, opened: AsyncDisposableStack): Promise<LabProcess> {
+async function startTracker({ tracker: link, dir, originUrl, resolveByTracker, signal }: FleetInit, opened: AsyncDisposableStack): Promise<LabProcess> {
   const dataDir = join(dir, 'tracker');
   const logFile = join(dir, 'tracker.log');
-  const args = ['packages/tracker/src/main.ts', '--data', dataDir, '--listen', `0.0.0.0:${TRACKER_PORT}`, '--tls-name', link.address];
+  const args = ['packages/tracker/src/main.ts', '--data', dataDir, '--listen', `0.0.0.0:${TRACKER_PORT}`, '--tls-name', link.address, ...(resolveByTracker ? ['--resolve', '--origin', `${ORIGIN_NAME}=${originUrl}`] : [])];
   const tracker = startIn(link.namespace, process.execPath, args, { logFile, cwd: CHECKOUT });
   opened.defer(() => tracker.end('SIGKILL'));
   const deadlineMs = Date.now() + START_TIMEOUT_MS;
@@ -143,7 +145,7 @@ async function startTracker({ tracker: link, dir, signal }: FleetInit, opened: A
   }
 }
 
-function startAgent({ tracker, originUrl, dir, trace, profileDir, nodeFlags, liars }: FleetInit, link: Link, host: number, opened: AsyncDisposableStack): FleetAgent {
+function startAgent({ tracker, originUrl, dir, resolveByTracker, trace, profileDir, nodeFlags, liars }: FleetInit, link: Link, host: number, opened: AsyncDisposableStack): FleetAgent {
   const dataDir = join(dir, link.port);
   const logFile = join(dir, `${link.port}.log`);
   const traceFile = join(dir, `${link.port}.trace`);
@@ -162,7 +164,7 @@ function startAgent({ tracker, originUrl, dir, trace, profileDir, nodeFlags, lia
     '--origin', `${ORIGIN_NAME}=${originUrl}`,
   ];
   // All hosts share one disk here: how full it is must not decide what an agent keeps.
-  const env = { FLOTILLA_STORE_MIN_FREE_SHARE: '0', FLOTILLA_STORE_LIMIT: '1000GiB', ...(trace && { LAB_TRACE_FILE: traceFile, FLOTILLA_LOG_LEVEL: 'debug' }) };
+  const env = { FLOTILLA_STORE_MIN_FREE_SHARE: '0', FLOTILLA_STORE_LIMIT: '1000GiB', ...(resolveByTracker && { FLOTILLA_RESOLVE_BY: 'tracker' }), ...(trace && { LAB_TRACE_FILE: traceFile, FLOTILLA_LOG_LEVEL: 'debug' }) };
   const agent = startIn(link.namespace, process.execPath, args, { logFile, env, cwd: CHECKOUT });
   opened.defer(() => agent.end('SIGKILL'));
   return { host, link, process: agent, dataDir, logFile, traceFile };

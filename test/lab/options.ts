@@ -18,6 +18,8 @@ export interface LabOptions {
   readonly killTracker: boolean;
   /** After each run the bare transfers of the same shape, and the ratios to them. */
   readonly compareBare: boolean;
+  /** The tracker asks the origin for all what tags are. */
+  readonly resolveByTracker: boolean;
   readonly json: boolean;
   readonly trace: boolean;
   /** The first agent writes a processor profile. */
@@ -51,6 +53,7 @@ export const USAGE = `npm run lab -- [flags]      a fleet in network namespaces 
   --waves N           waves of the scenario rolling (5)
   --compare-bare      after each run the same bytes by plain libp2p, over its transport and over ours, and the ratios
                       (scenarios crowd and many)
+  --resolve-by-tracker  the tracker asks the origin what tags are, once for all hosts
   --kill-tracker      kills the tracker at T*/2, in any scenario
   --out DIR           writes charts (SVG), time lines and logs there
   --trace             with --out: also who sent which chunk to whom when (JSON lines)
@@ -75,6 +78,7 @@ export function readOptions(args: readonly string[]): LabOptions {
     waves: count('--waves', values.waves, MAX_HOSTS),
     killTracker: values['kill-tracker'],
     compareBare: values['compare-bare'],
+    resolveByTracker: values['resolve-by-tracker'],
     json: values.json,
     trace: values.trace,
     profile: values.profile,
@@ -104,6 +108,7 @@ function parse(args: readonly string[]) {
         congestion: { type: 'string' },
         runs: { type: 'string', default: '1' },
         waves: { type: 'string', default: '5' },
+        'resolve-by-tracker': { type: 'boolean', default: false },
         'kill-tracker': { type: 'boolean', default: false },
         'compare-bare': { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },

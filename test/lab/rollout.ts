@@ -35,6 +35,7 @@ export interface RolloutInit {
   readonly trace: boolean;
   readonly profile: boolean;
   readonly nodeFlags: readonly string[];
+  readonly resolveByTracker: boolean;
   readonly signal: AbortSignal;
   readonly say: (line: string) => void;
 }
@@ -50,7 +51,7 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
   const origin = await serveImage(image, places.origin, join(dir, 'origin'), opened, signal);
   const fleet = plan.fleet
     ? await Fleet.start(
-        { tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, profileDir: init.profile ? init.out?.dir : undefined, nodeFlags: init.nodeFlags, liars: plan.liars, signal },
+        { tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, profileDir: init.profile ? init.out?.dir : undefined, nodeFlags: init.nodeFlags, resolveByTracker: init.resolveByTracker, liars: plan.liars, signal },
         opened,
         say,
       )

@@ -31,21 +31,26 @@ export interface PulledBlob {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
 }
 
+/** By setting name, as on the command line. */
+export type TrackerFlags = Readonly<Record<string, string | boolean | readonly string[]>>;
+
 export class TestFleet {
   readonly dir: string;
   readonly #origins: Readonly<Record<string, string>>;
+  readonly #trackerFlags: TrackerFlags;
   readonly #agents = new Set<TestAgent>();
   #tracker: Tracker | undefined;
   #trackerListen = '127.0.0.1:0';
 
-  private constructor(dir: string, origins: Readonly<Record<string, string>>) {
+  private constructor(dir: string, origins: Readonly<Record<string, string>>, trackerFlags: TrackerFlags) {
     this.dir = dir;
     this.#origins = origins;
+    this.#trackerFlags = trackerFlags;
   }
 
   /** @param origins NAME -> URL */
-  static async start(origins: Readonly<Record<string, string>>): Promise<TestFleet> {
-    const fleet = new TestFleet(await mkdtemp(join(tmpdir(), 'flotilla-fleet-')), origins);
+  static async start(origins: Readonly<Record<string, string>>, trackerFlags: TrackerFlags = {}): Promise<TestFleet> {
+    const fleet = new TestFleet(await mkdtemp(join(tmpdir(), 'flotilla-fleet-')), origins, trackerFlags);
     await fleet.startTracker();
     return fleet;
   }
@@ -59,7 +64,7 @@ export class TestFleet {
   async startTracker(): Promise<void> {
     const { config } = loadTrackerConfig({
       env: {},
-      flags: { data: join(this.dir, 'tracker'), listen: this.#trackerListen, heartbeatMs: '1000', logLevel: process.env['FLOTILLA_TEST_LOG'] ?? 'silent' },
+      flags: { data: join(this.dir, 'tracker'), listen: this.#trackerListen, heartbeatMs: '1000', logLevel: process.env['FLOTILLA_TEST_LOG'] ?? 'silent', ...this.#trackerFlags },
     });
     this.#tracker = await startTracker(config);
     this.#trackerListen = new URL(this.#tracker.url).host;

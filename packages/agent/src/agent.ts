@@ -16,6 +16,7 @@ import { formatAdvertised } from './config-values.ts';
 import { openCredentials, originConfig } from './configured-origin.ts';
 import { downloadInit, Images } from './content/images.ts';
 import { Downloads } from './content/downloads.ts';
+import { FleetResolver } from './content/fleet-resolver.ts';
 import { OwnImages } from './content/own-images.ts';
 import { RequestLog } from './content/request-log.ts';
 import type { Holdings, Repository } from './content/ports.ts';
@@ -188,7 +189,16 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     { enabled: config.prefetch },
   );
   opened.defer(() => prefetch.close());
-  const images = new Images({ origin, downloads, rights, coordinator, prefetch, log, fallback: (kind) => metrics.content.fallback(kind), onManifest: vitals.manifest, now: Date.now });
+  const resolver =
+    config.resolveBy === 'tracker'
+      ? new FleetResolver({
+          ask: (request, signal) => coordinator.resolve(request, signal),
+          urlsOf: (name) => origin.urlsOf(name),
+          fallback: (kind) => metrics.content.fallback(kind),
+          now: () => performance.now(),
+        })
+      : undefined;
+  const images = new Images({ origin, downloads, rights, coordinator, resolver, prefetch, log, fallback: (kind) => metrics.content.fallback(kind), onManifest: vitals.manifest, now: Date.now });
   const asked = new RequestLog(vitals.watch(tracing?.watch(images, (digest) => downloads.status().some((download) => download.digest === digest)) ?? images), Date.now);
   const tls = await endpointTls(config, log);
   const registry = createRegistry(
@@ -228,6 +238,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     minFreeShare: config.storeMinFreeShare,
     defaultOrigin: config.defaultOrigin,
     rights: rights.status(),
+    ...(resolver !== undefined && { resolvedByTracker: resolver.status() }),
     origins: origin.status(),
   });
   const pulls = new Pulls({

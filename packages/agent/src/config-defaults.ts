@@ -28,6 +28,7 @@ export function defaults(env: Environment): Partial<Record<SettingName, unknown>
     originDown: 'same-repository',
     challenge: false,
     tellPrivateNames: false,
+    resolveBy: 'agent',
     prefetch: true,
     stallMs: 60_000,
     rolloutHookTimeoutMs: 300_000,

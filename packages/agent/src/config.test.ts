@@ -51,6 +51,7 @@ describe('defaults', () => {
       originDown: 'same-repository',
       challenge: false,
       tellPrivateNames: false,
+      resolveBy: 'agent',
       prefetch: true,
       logLevel: 'info',
       data: process.getuid?.() === 0 ? '/var/lib/flotilla' : '/home/somebody/.local/share/flotilla',

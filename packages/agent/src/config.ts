@@ -86,6 +86,8 @@ export const AgentConfigSchema = Type.Object({
   originDown: Type.Union([Type.Literal('same-repository'), Type.Literal('allow'), Type.Literal('deny')]),
   challenge: Type.Boolean(),
   tellPrivateNames: Type.Boolean(),
+  /** who asks origins what a public tag is, and whether a repository is public */
+  resolveBy: Type.Union([Type.Literal('agent'), Type.Literal('tracker')]),
   /** fetch the rest of an image once six of its blobs were asked for (docs/decisions/0002) */
   prefetch: Type.Boolean(),
   /** a pull without a byte from any source for this long is broken off */
@@ -182,6 +184,7 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   originDown: { ...TEXT, allowed: 'same-repository, allow or deny', help: 'what is served of a repository while its origin does not answer: to whom it was allowed before, to all, or nothing' },
   challenge: { shape: 'one', read: readBoolean, allowed: 'true or false', help: 'ask clients for credentials (401), where rights is pass-through' },
   tellPrivateNames: { shape: 'one', read: readBoolean, allowed: 'true or false', help: 'tell the tracker the names of private images too' },
+  resolveBy: { ...TEXT, allowed: 'agent or tracker', help: 'who asks origins what public tags are: the agent itself, or the tracker once for the fleet, where it has --resolve' },
   prefetch: { shape: 'one', read: readBoolean, allowed: 'true or false', help: 'fetch the rest of an image once six of its blobs were asked for' },
   stallMs: { shape: 'one', read: readNumber, allowed: 'milliseconds from 1000 to 3600000', help: 'a pull without progress for this long is broken off' },
   rolloutHook: { shape: 'one', read: readPath, allowed: 'the file of a command', help: 'command that runs after a rollout, with the image reference as its only argument' },

@@ -9,6 +9,7 @@ import { Readable } from 'node:stream';
 import fastify, { type FastifyInstance } from 'fastify';
 import type { RightsStatus } from './access/rights.ts';
 import type { DownloadStatus } from './content/download-contract.ts';
+import type { FleetResolverStatus } from './content/fleet-resolver.ts';
 import { HOST_PLATFORM, parsePlatform } from './content/platform.ts';
 import type { Store } from './content/ports.ts';
 import type { LoggedRequest } from './content/request-log.ts';
@@ -53,6 +54,8 @@ export interface AgentStatus {
   readonly defaultOrigin?: string | undefined;
   /** Who may read what through this agent (docs/rights.md). */
   readonly rights?: RightsStatus;
+  /** What the tracker is asked instead of origins; absent: nothing. */
+  readonly resolvedByTracker?: FleetResolverStatus;
   /** Those that are configured, or were asked since the start. */
   readonly origins?: readonly OriginStatus[];
 }

@@ -15,6 +15,8 @@ import {
   MessageBatch,
   messageMac,
   packDigests,
+  ResolveRequest,
+  ResolveResponse,
   ROUTES,
   SEQUENCE_HEADER,
   SessionRequest,
@@ -35,6 +37,7 @@ describe('names', () => {
     expect(ROUTES.session).toBe('/api/v1/session');
     expect(ROUTES.messages('a/b')).toBe('/api/v1/session/a%2Fb/messages');
     expect(ROUTES.locate('x')).toBe('/api/v1/session/x/locate');
+    expect(ROUTES.resolve('x')).toBe('/api/v1/session/x/resolve');
     expect(SEQUENCE_HEADER).toBe('flotilla-sequence');
     expect(MAC_HEADER).toBe('flotilla-mac');
     expect(MAX_BATCH_BYTES).toBe(1_048_576);
@@ -157,6 +160,10 @@ describe('schemas', () => {
     expect(event.Check(JSON.parse(JSON.stringify(example)))).toBe(true);
   });
 
+  test('event welcome, of a tracker that asks origins for the fleet', () => {
+    expect(event.Check({ ...EVENTS.welcome, protocol: 1, resolves: true })).toBe(true);
+  });
+
   test('event ping, with a word of the fleet', () => {
     expect(event.Check({ type: 'ping', fleet: { up: 1, stale: 0, down: 2, pulling: 0, verdict: 'nothing wrong', version: '0.1.0' } })).toBe(true);
   });
@@ -189,5 +196,12 @@ describe('schemas', () => {
     expect(Compile(LocateRequest).Check({ origin: 'docker.io', repository: 'library/nginx', digest: BLOB.digest })).toBe(true);
     expect(Compile(LocateResponse).Check({})).toBe(true);
     expect(Compile(LocateResponse).Check({ found: { size: 1, kind: 'manifest', mediaType: 'x' } })).toBe(true);
+    const resolve = { origin: 'docker.io', urls: ['https://registry-1.docker.io'], repository: 'library/nginx', kind: 'manifest', reference: '1.27' };
+    expect(Compile(ResolveRequest).Check(resolve)).toBe(true);
+    expect(Compile(ResolveRequest).Check({ ...resolve, accept: ['application/vnd.oci.image.index.v1+json'], mood: 'fine' })).toBe(true);
+    expect(Compile(ResolveRequest).Check({ ...resolve, urls: [] })).toBe(false);
+    expect(Compile(ResolveResponse).Check({ found: { ...BLOB, mediaType: 'x' } })).toBe(true);
+    expect(Compile(ResolveResponse).Check({ why: 'a-reason-of-a-newer-tracker' })).toBe(true);
+    expect(Compile(ResolveResponse).Check({ found: { digest: 'latest', size: 1, mediaType: 'x' } })).toBe(false);
   });
 });

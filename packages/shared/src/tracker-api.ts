@@ -24,6 +24,8 @@ export const ROUTES = {
   messages: (sessionId: string): string => `${API_PREFIX}/session/${encodeURIComponent(sessionId)}/messages`,
   /** POST LocateRequest -> LocateResponse. It only reads, so its sequence is always 0 and no other post waits for it. */
   locate: (sessionId: string): string => `${API_PREFIX}/session/${encodeURIComponent(sessionId)}/locate`,
+  /** POST ResolveRequest -> ResolveResponse, where the welcome says `resolves`. Its sequence is always 0, as that of locate. */
+  resolve: (sessionId: string): string => `${API_PREFIX}/session/${encodeURIComponent(sessionId)}/resolve`,
 } as const;
 
 const PeerIdText = Type.String({ minLength: 10, maxLength: 128 });
@@ -247,6 +249,8 @@ export const TrackerEvent = Type.Union([
     membership: Type.String(),
     /** TRACKER_PROTOCOL of the tracker. */
     protocol: Type.Optional(Type.Integer({ minimum: 0 })),
+    /** It answers `resolve`: it asks origins for the fleet what anybody may read there. */
+    resolves: Type.Optional(Type.Boolean()),
   }),
   /** Keeps the stream alive and proves it; every heartbeat interval. */
   Type.Object({ type: Type.Literal('ping'), fleet: Type.Optional(FleetWord) }),
@@ -292,6 +296,27 @@ export const LocateResponse = Type.Object({
   found: Type.Optional(Type.Object({ size: Type.Integer(), kind: Type.Union([Type.Literal('blob'), Type.Literal('manifest')]), mediaType: Type.Optional(Name), private: Type.Optional(Type.Boolean()) })),
 });
 export type LocateResponse = Static<typeof LocateResponse>;
+
+/** Asked of a tracker that asks origins for the fleet: what does the origin show to anybody, without credentials? */
+export const ResolveRequest = Type.Object({
+  origin: Name,
+  /** Where the agent would ask, in its order. The tracker answers only where it would ask at the same places. */
+  urls: Type.Array(Type.String({ maxLength: 512 }), { minItems: 1, maxItems: 16 }),
+  repository: Name,
+  kind: Type.Union([Type.Literal('blob'), Type.Literal('manifest')]),
+  /** A tag, or a digest. Of a blob, its digest. */
+  reference: Type.String({ minLength: 1, maxLength: 255 }),
+  /** Media types of manifests that whoever asks can read, as they stand in Accept. */
+  accept: Type.Optional(Type.Array(Name, { maxItems: 64 })),
+});
+export type ResolveRequest = Static<typeof ResolveRequest>;
+export const ResolveResponse = Type.Object({
+  /** What the origin said a few seconds ago at most. Absent: the agent asks the origin itself. */
+  found: Type.Optional(DescriptorSchema),
+  /** Why there is no `found`: not-public, not-configured, failed, busy; more may come. */
+  why: Type.Optional(Type.String({ maxLength: 64 })),
+});
+export type ResolveResponse = Static<typeof ResolveResponse>;
 
 /** Problem details (RFC 9457) of every refused request. `code` is stable; the table is in the tracker's errors.ts. */
 export interface Problem {

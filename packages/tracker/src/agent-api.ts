@@ -1,4 +1,4 @@
-// The routes for agents: CA, enrolment, session, messages, locate (shared/tracker-api.ts has the contract).
+// The routes for agents: CA, enrolment, session, messages, locate, resolve (shared/tracker-api.ts has the contract).
 //
 // A post of a session: body as text -> JSON -> MAC and number (preValidation) -> schema -> fleet.take. Nothing of a batch counts
 // before its MAC does; kinds of messages that only a newer agent knows are passed over, and counted. The session's response is the one thing that is written past fastify: it has no end.
@@ -13,6 +13,8 @@ import {
   MAC_HEADER,
   MAX_BATCH_BYTES,
   MessageBatch,
+  ResolveRequest,
+  ResolveResponse,
   ROUTES,
   SEQUENCE_HEADER,
   SessionRequest,
@@ -20,6 +22,7 @@ import {
 import type { FastifyRequest } from 'fastify';
 import { TrackerError } from './errors.ts';
 import type { Fleet } from './fleet.ts';
+import type { PublicAnswers } from './public-answers.ts';
 import type { App } from './server.ts';
 import type { EventStream, Session } from './sessions.ts';
 
@@ -36,8 +39,15 @@ declare module 'fastify' {
 const MAX_ENROLMENTS_PER_MINUTE = 6000;
 const MAX_ENROLMENT_BYTES = 16 * 1024;
 
-/** @param onIgnored told how many messages of kinds that this release does not know were passed over */
-export function agentRoutes(app: App, fleet: Fleet, caPem: string | undefined, onIgnored: (messages: number) => void): void {
+export interface AgentRoutesInit {
+  readonly caPem: string | undefined;
+  /** undefined: origins are not asked for the fleet, and there is no such route. */
+  readonly answers: PublicAnswers | undefined;
+  /** Told how many messages of kinds that this release does not know were passed over. */
+  readonly onIgnored: (messages: number) => void;
+}
+
+export function agentRoutes(app: App, fleet: Fleet, { caPem, answers, onIgnored }: AgentRoutesInit): void {
   app.decorateRequest('bodyText', '');
   app.decorateRequest('proven', undefined);
   const parse = app.getDefaultJsonParser('error', 'error');
@@ -100,6 +110,20 @@ export function agentRoutes(app: App, fleet: Fleet, caPem: string | undefined, o
       },
     },
     (request) => fleet.locate(request.body as LocateRequest),
+  );
+
+  if (answers === undefined) return;
+  app.post<{ Params: { id: string } }>(
+    ROUTES.resolve(':id').replace('%3A', ':'),
+    {
+      bodyLimit: MAX_ENROLMENT_BYTES,
+      schema: { body: ResolveRequest, response: { 200: ResolveResponse } },
+      preValidation: (request, _reply, done) => {
+        fleet.sessions.acceptQuestion(sessionId(request), sequenceOf(request), macOf(request), request.bodyText);
+        done();
+      },
+    },
+    (request) => answers.resolve(request.body as ResolveRequest),
   );
 }
 

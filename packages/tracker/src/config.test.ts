@@ -33,6 +33,11 @@ test('defaults', () => {
     insecureHttp: false,
     state: '/data/state',
     metricsPerHost: false,
+    resolve: false,
+    origin: [],
+    httpProxy: undefined,
+    httpsProxy: undefined,
+    noProxy: undefined,
     heartbeatMs: 30_000,
     logLevel: 'info',
   });

@@ -9,6 +9,7 @@ import { homedir } from 'node:os';
 import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
+import { readOrigins, readProxy, showOrigins, showProxy, type NamedOrigin } from './config-origins.ts';
 import { TrackerError } from './errors.ts';
 import { LOG_LEVELS, type LogLevel } from './log.ts';
 
@@ -32,6 +33,14 @@ export interface TrackerConfig {
   readonly metricsPerHost: boolean;
   /** Bytes per second that blobs may leave their origins at, the whole fleet together. */
   readonly originLimit?: number;
+  /** Asks origins for the fleet what public tags are. */
+  readonly resolve: boolean;
+  /** Those besides the built-in ones that it asks then; several entries of a name are tried in order. */
+  readonly origin: readonly NamedOrigin[];
+  /** To them. Empty: none. */
+  readonly httpProxy?: string;
+  readonly httpsProxy?: string;
+  readonly noProxy?: string;
   readonly heartbeatMs: number;
   readonly logLevel: LogLevel;
 }
@@ -47,6 +56,8 @@ interface Setting {
   readonly list?: true;
 }
 
+const PROXY = { read: readProxy, allowed: 'http://HOST:PORT, https://HOST:PORT or none' } as const;
+
 /** How each setting is written. The order is that of `flotilla-tracker config` and of the help. */
 export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   data: { read: readPath, allowed: 'a folder', flag: 'DIR', help: 'folder for everything that the tracker keeps' },
@@ -58,6 +69,11 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   state: { read: readState, allowed: 'level:DIR', flag: 'level:DIR', help: 'what must survive a restart (default: level:DATA/state)' },
   metricsPerHost: { read: readBoolean, allowed: 'true or false', flag: '', help: "each agent's totals as metrics of their own" },
   originLimit: { read: readRate, allowed: 'a rate of at least 1KiB/s, such as 200MB/s or 1Gbit/s', flag: 'RATE', help: 'most that blobs leave their origins at, the whole fleet together' },
+  resolve: { read: readBoolean, allowed: 'true or false', flag: '', help: 'ask origins for the fleet what public tags are (agents with resolveBy: tracker)' },
+  origin: { read: readOrigins, allowed: 'NAME=URL, or a mapping as in the settings of agents', flag: 'NAME=URL', list: true, help: 'with --resolve: a registry by name, as agents have it (repeatable)' },
+  httpProxy: { ...PROXY, help: 'with --resolve: proxy for origins with http:// (default: HTTP_PROXY)' },
+  httpsProxy: { ...PROXY, help: 'with --resolve: proxy for origins with https:// (default: HTTPS_PROXY)' },
+  noProxy: { read: (raw) => (typeof raw === 'string' ? raw : undefined), allowed: 'hosts, addresses and CIDR blocks with commas between them', help: 'with --resolve: origins that are reached without a proxy (default: NO_PROXY)' },
   heartbeatMs: { read: readHeartbeat, allowed: 'milliseconds from 100 to 600000', help: 'an agent silent for three of these is gone' },
   logLevel: { read: (raw) => LOG_LEVELS.find((level) => level === raw), allowed: LOG_LEVELS.join(', '), help: 'least level of the lines on stderr' },
 };
@@ -98,7 +114,7 @@ export function loadConfig({ flags = {}, env = process.env }: { flags?: Flags; e
     const where = layer?.where(name) ?? 'default';
     values[name] = layer === undefined ? undefined : readValue(name, layer.values[name], where);
     if (name === 'state') values[name] ??= join(values['data'] as string, 'state');
-    entries.push({ setting: name, text: name === 'state' ? `level:${values[name] as string}` : textOf(values[name]), source: layer?.source ?? 'default', where });
+    entries.push({ setting: name, text: textOf(name, values[name]), source: layer?.source ?? 'default', where });
   }
   const config = values as unknown as TrackerConfig;
   if ((config.tlsCert === undefined) !== (config.tlsKey === undefined)) throw new TrackerError('CONFIG_INVALID', '--tls-cert and --tls-key belong together: give both');
@@ -126,6 +142,11 @@ function defaults(env: Environment): Partial<Record<SettingName, unknown>> {
     tlsName: [],
     insecureHttp: false,
     metricsPerHost: false,
+    resolve: false,
+    origin: [],
+    httpProxy: env['http_proxy'] || env['HTTP_PROXY'],
+    httpsProxy: env['https_proxy'] || env['HTTPS_PROXY'],
+    noProxy: env['no_proxy'] || env['NO_PROXY'],
     heartbeatMs: 30_000,
     logLevel: 'info',
   };
@@ -180,11 +201,14 @@ function readValue(name: SettingName, raw: unknown, where: string): unknown {
     const shown = typeof item === 'string' ? item : JSON.stringify(item);
     throw new TrackerError('CONFIG_INVALID', `${name}: "${shown}" is not allowed (${where}); write ${allowed}`);
   };
-  return list ? (Array.isArray(raw) ? raw : [raw]).map(one) : one(raw);
+  return list ? (Array.isArray(raw) ? raw : [raw]).flatMap(one) : one(raw);
 }
 
-function textOf(value: unknown): string {
+function textOf(name: SettingName, value: unknown): string {
   if (value === undefined) return '';
+  if (name === 'state') return `level:${value as string}`;
+  if (name === 'origin') return showOrigins(value as readonly NamedOrigin[]);
+  if (name === 'httpProxy' || name === 'httpsProxy') return showProxy(value as string);
   if (Array.isArray(value)) return value.join(', ');
   return typeof value === 'object' ? formatAddress(value as SocketAddress) : `${value as string | number | boolean}`;
 }

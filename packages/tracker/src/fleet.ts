@@ -37,6 +37,8 @@ export interface FleetInit {
   readonly maxQueuedBytes?: number;
   /** Bytes per second that blobs may leave their origins at, the whole fleet together. @default no limit */
   readonly originLimit?: number | undefined;
+  /** Whether agents may ask what origins show to anybody. @default false */
+  readonly resolves?: boolean;
   /** Unix ms. @default Date.now */
   readonly now?: () => number;
   /** @default Math.random */
@@ -196,6 +198,7 @@ export class Fleet {
       fleetKey: this.members.fleet.keyPem,
       membership: this.members.membership(peerId, nowMs),
       protocol: TRACKER_PROTOCOL,
+      ...(this.#init.resolves === true && { resolves: true }),
     });
     const banned = this.members.banned();
     if (banned.length > 0) this.#send(peerId, { type: 'banned', peers: banned });

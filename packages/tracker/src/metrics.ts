@@ -10,6 +10,10 @@ export interface TrackerMetrics {
   readonly problems: Counter<'code'>;
   /** Messages of agents that are newer. */
   readonly messagesIgnored: Counter;
+  /** Questions of agents what origins show to anybody; `asked`: an origin was asked for it. */
+  readonly resolved: Counter<'answer' | 'asked'>;
+  /** As the agents' own of this name. */
+  readonly originRequests: Counter<'kind' | 'status'>;
 }
 
 export function createMetrics(fleet: Fleet, perHost: boolean): TrackerMetrics {
@@ -52,6 +56,8 @@ export function createMetrics(fleet: Fleet, perHost: boolean): TrackerMetrics {
   return {
     registry,
     problems: new Counter({ name: 'flotilla_tracker_problems_total', help: 'Refused requests', labelNames: ['code'], registers: [registry] }),
+    resolved: new Counter({ name: 'flotilla_tracker_resolved_total', help: 'Questions of agents what origins show to anybody, by the answer and whether an origin was asked for it', labelNames: ['answer', 'asked'], registers: [registry] }),
+    originRequests: new Counter({ name: 'flotilla_tracker_origin_requests_total', help: 'Requests to origins for the fleet', labelNames: ['kind', 'status'], registers: [registry] }),
     messagesIgnored: new Counter({ name: 'flotilla_tracker_messages_ignored_total', help: 'Messages of newer agents, of kinds that this release does not know', registers: [registry] }),
   };
 }

@@ -19,6 +19,7 @@ import fastify, {
   type RawServerDefault,
 } from 'fastify';
 import { agentRoutes } from './agent-api.ts';
+import { originConfig } from './config-origins.ts';
 import { formatAddress, type SocketAddress, type TrackerConfig } from './config.ts';
 import { dashboard } from './dashboard.ts';
 import { toProblem, toTrackerError, TrackerError } from './errors.ts';
@@ -31,6 +32,8 @@ import { operatorTokenFile } from './operators/operator-tokens.ts';
 import { operatorAccountRoutes } from './operators/operator-routes.ts';
 import { Operators } from './operators/operators.ts';
 import { servePlainOnLoopback } from './plain-loopback.ts';
+import { PublicAnswers } from './public-answers.ts';
+import type { PublicOrigin } from './public-origin.ts';
 import { announceAddress, withdrawAddress } from './running.ts';
 import { auditRollouts, rolloutRoutes } from './rollouts/rollout-routes.ts';
 import { State } from './state.ts';
@@ -77,9 +80,10 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
   let fleet: Fleet;
   let app: App;
   let view: View;
+  let origins: PublicOrigin | undefined;
   let url: string;
   try {
-    fleet = await Fleet.open({ dataDir: config.data, heartbeatMs: config.heartbeatMs, maxQueuedBytes, originLimit: config.originLimit }, state, log);
+    fleet = await Fleet.open({ dataDir: config.data, heartbeatMs: config.heartbeatMs, maxQueuedBytes, originLimit: config.originLimit, resolves: config.resolve }, state, log);
     const writeFailed = (error: unknown): void => log.error({ error }, 'state could not be written');
     const operators = await Operators.open({ dataDir: config.data, fleetId: fleet.members.fleet.id, now: fleet.now, writeFailed }, state);
     view = await View.open(fleet, operators.audit, state, log);
@@ -87,11 +91,14 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
     const metrics = createMetrics(fleet, config.metricsPerHost);
     viewMetrics(metrics.registry, view, fleet);
     await noteStart(config, state, operators.audit);
-    app = await buildApp({ fleet, operators, view, dataDir: config.data, metrics }, tls, log);
+    origins = config.resolve ? await openOrigins(config, metrics, log) : undefined;
+    const answers = origins && answersOf(origins, metrics);
+    app = await buildApp({ fleet, operators, view, dataDir: config.data, metrics, answers }, tls, log);
     await listen(app, config.listen);
     url = `${tls === undefined ? 'http' : 'https'}://${formatAddress(reachable(addressOf(app)))}`;
     await announceAddress(config.data, url).catch((error: unknown) => log.warn({ error }, '`flotilla-tracker login` will not find this tracker'));
   } catch (error) {
+    await origins?.close();
     await state.close();
     throw error;
   }
@@ -106,6 +113,7 @@ export async function startTracker(config: TrackerConfig, { log = createLogger(c
     await fleet.close();
     await view.close();
     await app.close();
+    await origins?.close();
     await state.close();
   };
   log.info({ listen: formatAddress(address), https: tls !== undefined, epoch: fleet.epoch, members: fleet.members.size }, 'tracker runs');
@@ -129,9 +137,10 @@ interface AppParts {
   readonly view: View;
   readonly dataDir: string;
   readonly metrics: TrackerMetrics;
+  readonly answers: PublicAnswers | undefined;
 }
 
-async function buildApp({ fleet, operators, view, dataDir, metrics }: AppParts, tls: Tls | undefined, log: Logger): Promise<App> {
+async function buildApp({ fleet, operators, view, dataDir, metrics, answers }: AppParts, tls: Tls | undefined, log: Logger): Promise<App> {
   const options = { loggerInstance: log as FastifyBaseLogger, logController: new LogController({ disableRequestLogging: true }), forceCloseConnections: true } as const;
   const server = tls === undefined ? fastify(options) : fastify({ ...options, https: { cert: tls.cert, key: tls.key } });
   const app = server.withTypeProvider<TypeBoxTypeProvider>().setValidatorCompiler(TypeBoxValidatorCompiler) as unknown as App;
@@ -158,7 +167,7 @@ async function buildApp({ fleet, operators, view, dataDir, metrics }: AppParts, 
   await app.register(cookie);
   await describeApi(app);
   app.decorateRequest('operator', undefined);
-  agentRoutes(app, fleet, tls?.caPem, (messages) => metrics.messagesIgnored.inc(messages));
+  agentRoutes(app, fleet, { caPem: tls?.caPem, answers, onIgnored: (messages) => metrics.messagesIgnored.inc(messages) });
   operatorRoutes(app, fleet, metrics, operators);
   operatorAccountRoutes(app, operators, fleet.members.fleet.id);
   viewRoutes(app, { fleet, view, operators });
@@ -166,6 +175,25 @@ async function buildApp({ fleet, operators, view, dataDir, metrics }: AppParts, 
   rolloutRoutes(app, fleet, operators);
   auditRollouts(fleet, operators, log);
   return app;
+}
+
+/** The registry client is loaded only where the settings want it. @throws TrackerError CONFIG_INVALID */
+async function openOrigins({ origin, httpProxy: http, httpsProxy: https, noProxy: no }: TrackerConfig, metrics: TrackerMetrics, log: Logger): Promise<PublicOrigin> {
+  const { PublicOrigin } = await import('./public-origin.ts');
+  const statusOf = (status: number | string): string => (typeof status === 'number' ? `${Math.floor(status / 100)}xx` : 'error');
+  try {
+    return new PublicOrigin(originConfig(origin, { http, https, no }), log, (kind, status) => metrics.originRequests.inc({ kind, status: statusOf(status) }));
+  } catch (error) {
+    throw new TrackerError('CONFIG_INVALID', error instanceof Error ? error.message : String(error), { cause: error });
+  }
+}
+
+function answersOf(origins: PublicOrigin, metrics: TrackerMetrics): PublicAnswers {
+  return new PublicAnswers({
+    ask: (request) => origins.ask(request),
+    answered: (answer, asked) => metrics.resolved.inc({ answer, asked: String(asked) }),
+    now: () => performance.now(),
+  });
 }
 
 async function makeDataDir(path: string): Promise<void> {

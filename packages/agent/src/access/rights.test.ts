@@ -321,6 +321,16 @@ describe('while the origin is down', () => {
   });
 });
 
+test('the tracker may hear the name of what is not known to be private, and of what it has named itself', async () => {
+  const may = (who: typeof ann): Promise<boolean> => at.rights.mayName(APP, who);
+  const own = { authorization: undefined, asksOrigin: false, own: true } as const;
+  expect([await may(nobody), await may(ann), await may(own), await may({ ...own, named: true })]).toEqual([true, false, false, true]);
+  await at.letIn(nobody);
+  expect([await may(ann), await may(own)]).toEqual([true, true]);
+  await at.restart({ originDown: 'deny' });
+  expect(await may(nobody)).toBe(true);
+});
+
 describe('what is kept', () => {
   test('on disk holds no credential, in no spelling', async () => {
     const token = { authorization: 'Bearer a-token-of-ann', asksOrigin: false };

@@ -210,9 +210,14 @@ export class Rights {
     return undefined;
   }
 
-  /** Whether the fleet may be asked for a digest while the origin is down: that tells the repository's name. */
+  /** Whether the fleet may be asked for a digest while the origin is down. */
   async mayAskFleet(repository: Repository, caller: Caller): Promise<boolean> {
-    if (this.rules.originDown === 'deny') return false;
+    return this.rules.originDown !== 'deny' && (await this.mayName(repository, caller));
+  }
+
+  /** Whether the tracker may hear the repository's name: it has, private names are told too, or nobody here has credentials for it or has needed some. */
+  async mayName(repository: Repository, caller: Caller): Promise<boolean> {
+    if (caller.named) return true;
     const [anonymous, ...others] = this.#callers.authorities(repository, caller);
     return this.rules.tellPrivateNames || others.length === 0 || (await this.#decisions.before(repository, anonymous!));
   }

@@ -46,6 +46,7 @@ export function describe(status: AgentStatus, nowMs: number): string {
     ['sent', `${humanBytes(bytes.uploaded)} to peers, ${humanBytes(bytes.store)} from the store`],
     ...(limits === undefined ? [] : [['limits', `upload ${describeLimit(limits.upload)}, download ${describeLimit(limits.download)}, from origins ${describeLimit(limits.origin)}`]]),
     ...(status.rights === undefined ? [] : [['rights', describeRights(status.rights)]]),
+    ...(status.resolvedByTracker === undefined ? [] : [['tags', describeResolver(status.resolvedByTracker)]]),
     ...(status.brakes === undefined || status.brakes.length === 0 ? [] : [['brakes', `${status.brakes.length} set on this host by operators`]]),
   ]);
   return `${facts}${describeFaults(status, nowMs)}${describeRollouts(status.rollouts ?? [])}${describeDownloads(downloads)}`;
@@ -89,6 +90,12 @@ function describeRights({ mode, allow, originDown, decided }: NonNullable<AgentS
   const agents = allow.length > 0 ? [`the agent's own for ${allow.join(' ')}`] : [];
   const used = [...callers, ...agents].join(', ') || 'public images only';
   return `${used}; origin down: ${originDown}; ${decided.denied ?? 0} denied`;
+}
+
+function describeResolver({ found, asked, lastError }: NonNullable<AgentStatus['resolvedByTracker']>): string {
+  const reasons = Object.entries(asked).map(([why, times]) => `${times} ${why}`);
+  const fault = lastError === undefined ? '' : ` (last: ${lastError.code}: ${lastError.message})`;
+  return `${found} answered by the tracker, asked by this agent: ${reasons.join(', ') || 'none'}${fault}`;
 }
 
 function describeTracker({ state, url, lastError }: TrackerStatus): string {

@@ -10,8 +10,9 @@ import { AgentError, toAgentError, type ErrorCode } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { DownloadInit } from './download-contract.ts';
 import type { Downloads, FetchedBytes } from './downloads.ts';
+import type { FleetResolver, PublicQuestion } from './fleet-resolver.ts';
 import { MAX_MANIFEST_BYTES, parseManifest, type ManifestReference } from './manifest.ts';
-import type { Authority, BlobKey, Caller, Content, Coordinator, Granted, Origin, Permit, Referrers, Repository, ServedBlob, ServedManifest, TagPage } from './ports.ts';
+import type { Authority, BlobKey, Caller, Content, Coordinator, Descriptor, Granted, Origin, Permit, Referrers, Repository, ServedBlob, ServedManifest, TagPage } from './ports.ts';
 import { provePossession } from './possession.ts';
 import type { Prefetch } from './prefetch.ts';
 
@@ -37,6 +38,8 @@ export interface ImagesComponents {
   readonly downloads: Downloads;
   readonly rights: Rights;
   readonly coordinator: Coordinator;
+  /** Asked first what anybody may read. @default none: the origin is asked by this agent */
+  readonly resolver?: FleetResolver | undefined;
   readonly prefetch: Prefetch;
   readonly log: Logger;
   readonly fallback: (kind: string) => void;
@@ -133,7 +136,7 @@ export class Images implements Content {
         repository,
         caller,
         'manifest',
-        (authority) => origin.resolve(repository, tag, types, authority, signal),
+        async (authority) => (await this.#askFleet(repository, { kind: 'manifest', reference: tag, accept: types }, authority, caller, signal)) ?? origin.resolve(repository, tag, types, authority, signal),
         () => rights.facts.forgetTag(repository, tag),
       );
       const { digest, size, mediaType } = answer;
@@ -167,7 +170,7 @@ export class Images implements Content {
         repository,
         caller,
         kind,
-        (authority) => this.#ask(repository, kind, digest, authority, signal),
+        (authority) => this.#ask(repository, kind, digest, authority, caller, signal),
         () => rights.forget(repository, kind, digest),
       );
       this.#down.delete(repository.origin);
@@ -181,13 +184,22 @@ export class Images implements Content {
     }
   }
 
-  async #ask(repository: Repository, kind: Fact['kind'], digest: Digest, authority: Authority, signal: AbortSignal): Promise<Granted<Fact>> {
+  async #ask(repository: Repository, kind: Fact['kind'], digest: Digest, authority: Authority, caller: Caller, signal: AbortSignal): Promise<Granted<Fact>> {
+    const told = await this.#askFleet(repository, { kind, reference: digest, ...(kind === 'manifest' && { accept: ACCEPT_ANY }) }, authority, caller, signal);
+    if (told !== undefined) return { ...told, kind };
     if (kind === 'blob') {
       const { size, right } = await this.#with.origin.stat(repository, digest, authority, signal);
       return { digest, size, mediaType: 'application/octet-stream', kind, right };
     }
     const { size, mediaType, right } = await this.#with.origin.resolve(repository, digest, ACCEPT_ANY, authority, signal);
     return { digest, size, mediaType, kind, right };
+  }
+
+  /** What the tracker says that the origin shows to anybody, where the settings let it be asked; undefined: this agent has to ask itself. */
+  async #askFleet(repository: Repository, question: PublicQuestion, authority: Authority, caller: Caller, signal: AbortSignal): Promise<Granted<Descriptor> | undefined> {
+    const { resolver, rights } = this.#with;
+    if (resolver === undefined || authority.kind !== 'anonymous' || !(await rights.mayName(repository, caller))) return undefined;
+    return resolver.ask(repository, question, signal);
   }
 
   /** What was known here before the origin went away, where the rule for that lets this caller have it. */

@@ -36,15 +36,21 @@ function host({ stale = false, low = true } = {}): { readonly own: OwnImages; re
 }
 
 describe('at the origin', () => {
+  test('what an operator pulls on this host was named to nobody', async () => {
+    const { own, callers } = host({ low: false });
+    await own.resolve(REPOSITORY, '1.27', signal);
+    expect(callers).toEqual([{ authorization: undefined, asksOrigin: true, own: true }]);
+  });
+
   test("it is the agent that asks, with its own rights; for a tag the origin itself is asked", async () => {
     const { own, callers } = host();
     expect(await own.resolve(REPOSITORY, '1.27', signal)).toEqual(descriptor);
     expect(await own.manifest(REPOSITORY, descriptor.digest, signal)).toEqual({ descriptor, bytes: blob.bytes });
     await own.fetch(REPOSITORY, descriptor, signal);
     expect(callers).toEqual([
-      { authorization: undefined, asksOrigin: true, own: true },
-      { authorization: undefined, asksOrigin: false, own: true },
-      { authorization: undefined, asksOrigin: false, own: true },
+      { authorization: undefined, asksOrigin: true, own: true, named: true },
+      { authorization: undefined, asksOrigin: false, own: true, named: true },
+      { authorization: undefined, asksOrigin: false, own: true, named: true },
     ]);
   });
 

@@ -11,39 +11,43 @@ import type { Images } from './images.ts';
 import type { Caller, Descriptor, Repository, Store } from './ports.ts';
 
 const OWN: Caller = { authorization: undefined, asksOrigin: false, own: true };
+/** What is fetched for a rollout, the tracker has named. */
+const NAMED: Caller = { ...OWN, named: true };
 
 export interface OwnImagesComponents {
   readonly images: Pick<Images, 'manifest' | 'fetch'>;
   readonly downloads: Pick<Downloads, 'held'>;
   readonly store: Pick<Store, 'find' | 'pin' | 'unpin'>;
   readonly rights: { readonly facts: Pick<Rights['facts'], 'resolved'> };
-  /** Whether fetches come behind what clients wait for. */
+  /** It is fetched for rollouts: behind what clients wait for. */
   readonly low: boolean;
 }
 
 export class OwnImages {
   readonly #with: OwnImagesComponents;
+  readonly #caller: Caller;
 
   constructor(components: OwnImagesComponents) {
     this.#with = components;
+    this.#caller = components.low ? NAMED : OWN;
   }
 
   /** The tag, as the origin says now. Never an older answer. */
   async resolve(repository: Repository, tag: string, signal: AbortSignal): Promise<Descriptor> {
-    const { descriptor, stale } = await this.#with.images.manifest(repository, { tag }, [], { ...OWN, asksOrigin: true }, signal);
+    const { descriptor, stale } = await this.#with.images.manifest(repository, { tag }, [], { ...this.#caller, asksOrigin: true }, signal);
     if (stale) throw new AgentError('ORIGIN_UNREACHABLE', `${repository.origin} does not answer, and only it can say what ${tag} is`);
     return descriptor;
   }
 
   /** A manifest that the origin lets this agent read; verified. */
   async manifest(repository: Repository, digest: Digest, signal: AbortSignal): Promise<{ readonly descriptor: Descriptor; readonly bytes: Uint8Array }> {
-    const served = await this.#with.images.manifest(repository, { digest }, [], OWN, signal);
+    const served = await this.#with.images.manifest(repository, { digest }, [], this.#caller, signal);
     return { descriptor: served.descriptor, bytes: await served.bytes(signal) };
   }
 
   /** Has the whole blob here. @throws AgentError DISK_FULL where it cannot be kept */
   async fetch(repository: Repository, { digest, size }: Descriptor, signal: AbortSignal): Promise<FetchedBytes> {
-    return this.#with.images.fetch(repository, { digest, size }, OWN, this.#with.low, signal);
+    return this.#with.images.fetch(repository, { digest, size }, this.#caller, this.#with.low, signal);
   }
 
   /** Bytes of the blob that are here: of the finished one, or of the one on its way. */

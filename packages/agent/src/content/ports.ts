@@ -323,6 +323,8 @@ export interface Caller {
   readonly asksOrigin: boolean;
   /** The agent itself, on its operator's word: its own credentials are used, whatever the rules for local callers say. */
   readonly own?: true;
+  /** The tracker itself named the repository: it may be told the name. */
+  readonly named?: true;
   /** What the client calls its request, or the endpoint does. */
   readonly requestId?: string;
 }

@@ -56,6 +56,8 @@ export interface OriginClient extends Origin {
   resolveImage(path: string, ns: string | undefined): Repository;
   /** Whether an origin is configured or well known, not just any DNS host. */
   listed(origin: string): boolean;
+  /** The URLs of an origin that is listed, in their order; undefined: it is not. */
+  urlsOf(origin: string): readonly string[] | undefined;
   /** Origins that are configured, or were asked since the start. */
   status(): OriginStatus[];
   /** Cuts what is open; whoever waits gets DRAINING. */
@@ -166,6 +168,10 @@ class RegistryClient implements OriginClient {
 
   listed(origin: string): boolean {
     return this.#table.has(origin);
+  }
+
+  urlsOf(origin: string): readonly string[] | undefined {
+    return this.#table.has(origin) ? this.#table.entry(origin).urls.map((url) => url.origin) : undefined;
   }
 
   status(): OriginStatus[] {

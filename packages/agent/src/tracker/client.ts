@@ -11,8 +11,8 @@ import { ROUTES, type Problem } from '@flotilla/shared/tracker-api';
 import { Client, Pool, type Dispatcher } from 'undici';
 import { AgentError } from '../errors.ts';
 
-/** The stream, one post, one locate, and one more while a new stream replaces the old. */
-const CONNECTIONS_PER_TRACKER = 4;
+/** The stream, one post, one locate, four questions that wait for an origin, and one more while a new stream replaces the old. */
+const CONNECTIONS_PER_TRACKER = 8;
 /** Replies other than the stream are small; whatever is longer is not our tracker. */
 const MAX_REPLY_BYTES = 1024 * 1024;
 

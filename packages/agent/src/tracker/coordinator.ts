@@ -9,7 +9,7 @@
 import { chunkCount } from '@flotilla/shared/chunk-map';
 import type { BrakeOrder, FleetWord } from '@flotilla/shared/agent-report';
 import type { Digest } from '@flotilla/shared/digest';
-import type { AgentMessage, LocateResponse, PeerInfo, RolloutTask, TrackerEvent } from '@flotilla/shared/tracker-api';
+import type { AgentMessage, LocateResponse, PeerInfo, ResolveRequest, ResolveResponse, RolloutTask, TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { BlobKey, Coordinator, LeaseHandle, LeaseMember, Repository, Source } from '../content/ports.ts';
 import type { AgentError } from '../errors.ts';
 import { readJoinToken, TrackerClient, trackerUrl, type TrackerClientInit } from './client.ts';
@@ -138,6 +138,11 @@ export class TrackerCoordinator implements Coordinator {
   /** @throws AgentError where the tracker is connected and fails to answer */
   async locate({ origin, repository }: Repository, digest: Digest, signal: AbortSignal): Promise<LocateResponse['found']> {
     return this.#session?.locate({ origin, repository, digest }, signal);
+  }
+
+  /** @throws AgentError where the tracker fails to answer; undefined: there is none, or it does not ask origins */
+  async resolve(request: ResolveRequest, signal: AbortSignal): Promise<ResolveResponse | undefined> {
+    return this.#session?.resolve(request, signal);
   }
 
   status(): CoordinatorStatus {

@@ -14,12 +14,14 @@ import {
   LocateResponse,
   messageMac,
   MAC_HEADER,
+  ResolveResponse,
   ROUTES,
   SEQUENCE_HEADER,
   sessionText,
   type AgentMessage,
   type EnrollRequest,
   type LocateRequest,
+  type ResolveRequest,
   type SessionRequest,
   type TrackerEvent,
 } from '@flotilla/shared/tracker-api';
@@ -44,6 +46,7 @@ const FAREWELL_MS = 1_000;
 
 const checkEnrollment = Compile(EnrollResponse);
 const checkLocation = Compile(LocateResponse);
+const checkResolution = Compile(ResolveResponse);
 
 type Welcome = Extract<TrackerEvent, { type: 'welcome' }>;
 type Stats = Omit<Extract<AgentMessage, { type: 'stats' }>, 'type'>;
@@ -149,13 +152,18 @@ export class TrackerSession {
   async locate(request: LocateRequest, signal: AbortSignal): Promise<LocateResponse['found']> {
     const opened = this.#opened;
     if (opened === undefined) return undefined;
-    const { sessionId, key } = opened.welcome;
-    const body = JSON.stringify(request);
-    const mac = messageMac(Buffer.from(key, 'base64url'), sessionId, 0, body);
-    const both = AbortSignal.any([signal, opened.abort.signal]);
-    const reply = await this.#with.client.post(opened.address, ROUTES.locate(sessionId), body, both, { [SEQUENCE_HEADER]: '0', [MAC_HEADER]: mac });
+    const reply = await this.#question(opened, ROUTES.locate(opened.welcome.sessionId), request, signal);
     if (!checkLocation.Check(reply)) throw new AgentError('TRACKER_PROTOCOL', 'the tracker answered a locate with something else');
     return reply.found;
+  }
+
+  /** @throws AgentError when the tracker fails; undefined: no session, or one of a tracker that does not ask origins */
+  async resolve(request: ResolveRequest, signal: AbortSignal): Promise<ResolveResponse | undefined> {
+    const opened = this.#opened;
+    if (opened?.welcome.resolves !== true) return undefined;
+    const reply = await this.#question(opened, ROUTES.resolve(opened.welcome.sessionId), request, signal);
+    if (!checkResolution.Check(reply)) throw new AgentError('TRACKER_PROTOCOL', 'the tracker answered a resolve with something else');
+    return reply;
   }
 
   status(): SessionStatus {
@@ -175,6 +183,13 @@ export class TrackerSession {
     await this.#run;
     await this.#with.membership.settled();
     this.#setState('closed', this.#state.url);
+  }
+
+  /** A question changes nothing at the tracker: it has no number, and waits for no other post. */
+  #question({ address, welcome, abort }: Opened, route: string, request: object, signal: AbortSignal): Promise<unknown> {
+    const body = JSON.stringify(request);
+    const mac = messageMac(Buffer.from(welcome.key, 'base64url'), welcome.sessionId, 0, body);
+    return this.#with.client.post(address, route, body, AbortSignal.any([signal, abort.signal]), { [SEQUENCE_HEADER]: '0', [MAC_HEADER]: mac });
   }
 
   async #keepOpen(): Promise<void> {
