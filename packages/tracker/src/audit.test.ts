@@ -297,6 +297,35 @@ describe('the whole is wrong', () => {
     expect(fleet.told('c', 'invalid')).toEqual([]);
     expect(fleet.log.filter(({ event }) => event.type === 'grant' && event.mode === 'audit')).toEqual([]);
   });
+
+  test('a liar that signs what it vouched for gains nothing: at the second mismatch its word is not enough', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(60);
+    shared(fleet, blob, 'b');
+    fleet.signatures.add('b good');
+    fleet.say('b', { type: 'seed', blob, signature: Buffer.from('good').toString('base64url') });
+    fleet.say('a', { type: 'mismatch', blob });
+    fleet.say('c', { type: 'mismatch', blob });
+    const answered = new Set<string>();
+    for (let turn = 0; turn < 10; turn++) answerAudits(fleet, answered);
+    expect(fleet.swarms.trusted('b')).toBe(false);
+    expect(fleet.swarms.trusted('a') && fleet.swarms.trusted('c')).toBe(true);
+    expect(fleet.badBlobs).toEqual([]);
+  });
+
+  test('what two seeds have signed is right, however many say that they do not have it', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(60);
+    shared(fleet, blob);
+    for (const peer of ['b', 'c']) {
+      fleet.signatures.add(`${peer} good`);
+      fleet.say(peer, { type: 'seed', blob, signature: Buffer.from('good').toString('base64url') });
+    }
+    for (let times = 0; times < 3; times++) fleet.say('a', { type: 'mismatch', blob });
+    fleet.pass(500);
+    expect(fleet.told('a', 'invalid')).toHaveLength(3);
+    expect(fleet.log.filter(({ event }) => event.type === 'grant' && event.mode === 'audit')).toEqual([]);
+  });
 });
 
 describe('chunks that nobody vouches for', () => {

@@ -206,10 +206,10 @@ export class Swarm {
     if (claims.length > 1) this.#audit.conflict(index, claims, reporter, nowMs);
   }
 
-  /** `reporter` has every chunk as it was vouched for, and not the blob. Where a seed has signed the same chunks, its own are wrong. */
+  /** `reporter` has every chunk as it was vouched for, and not the blob. Where seeds have signed the same chunks, its own are wrong. */
   mismatch(reporter: string, nowMs: number): void {
     this.#nowMs = nowMs;
-    if (this.#vouches.isSigned && this.book.holdings.seeded) {
+    if (this.book.holdings.seeded && this.#vouches.mismatch()) {
       this.book.lost(reporter, [0, this.book.chunks]);
       this.#out.send(reporter, { type: 'invalid', blob: this.blob, ranges: [[0, this.book.chunks]] });
       return;

@@ -6,6 +6,8 @@
 import { Bitfield, type IndexRange } from '@flotilla/shared/bitfield';
 import { CHUNK_DIGEST_BYTES } from '@flotilla/shared/chunk-map';
 
+const ENOUGH_SIGNERS = 2;
+
 export interface Vouch {
   readonly digest: Uint8Array;
   readonly by: string;
@@ -28,7 +30,9 @@ export class Vouches {
   #confirmed: Bitfield;
   #fresh: number[] = [];
   #version = 0;
-  #signedBy: string | undefined;
+  /** Seeds that signed exactly these digests, at most two. */
+  #signers: readonly string[] = [];
+  #doubted = false;
 
   constructor(chunks: number) {
     this.chunks = chunks;
@@ -50,9 +54,15 @@ export class Vouches {
     return this.#digests === undefined ? 0 : this.chunks * (CHUNK_DIGEST_BYTES + 4);
   }
 
-  /** Whether a seed has signed exactly these digests. */
-  get isSigned(): boolean {
-    return this.#signedBy !== undefined;
+  /**
+   * Somebody has these chunks and not the blob. @returns whether seeds have signed them, and are believed: two always are; a single one may
+   * be the liar who vouched for them, so it is believed once.
+   */
+  mismatch(): boolean {
+    const signers = this.#signers.length;
+    const believed = signers > 1 || (signers === 1 && !this.#doubted);
+    this.#doubted = true;
+    return believed;
   }
 
   get hasFresh(): boolean {
@@ -92,7 +102,7 @@ export class Vouches {
       this.#confirmed.clear(index);
       this.#count--;
       this.#version++;
-      this.#signedBy = undefined;
+      this.#unsign();
     }
   }
 
@@ -103,7 +113,7 @@ export class Vouches {
     this.#count = 0;
     this.#version++;
     this.#fresh = [];
-    this.#signedBy = undefined;
+    this.#unsign();
     this.#confirmed = new Bitfield(this.chunks);
   }
 
@@ -128,13 +138,14 @@ export class Vouches {
 
   /** A seed has signed exactly these digests after it verified the blob: newcomers get them in its name, in one run. */
   signed(by: string): void {
-    this.#signedBy = by;
+    if (this.#signers.length < ENOUGH_SIGNERS && !this.#signers.includes(by)) this.#signers = [...this.#signers, by];
   }
 
   /** Everything known, as few runs as there are changes of voucher. */
   runs(): VouchRun[] {
-    const whole = this.#signedBy === undefined ? undefined : this.whole();
-    if (whole !== undefined) return whole.length === 0 ? [] : [{ first: 0, digests: whole, by: this.#signedBy! }];
+    const [signer] = this.#signers;
+    const whole = signer === undefined ? undefined : this.whole();
+    if (signer !== undefined && whole !== undefined) return whole.length === 0 ? [] : [{ first: 0, digests: whole, by: signer }];
     const indexes: number[] = [];
     this.#voucher?.forEach((voucher, index) => voucher !== 0 && indexes.push(index));
     return this.#grouped(indexes);
@@ -167,8 +178,13 @@ export class Vouches {
     this.#voucher[index] = name + 1;
     this.#digests.set(digest, index * CHUNK_DIGEST_BYTES);
     this.#fresh.push(index);
-    this.#signedBy = undefined;
+    this.#unsign();
     this.#version++;
+  }
+
+  #unsign(): void {
+    this.#signers = [];
+    this.#doubted = false;
   }
 
   /** A copy: events that carry it live longer than the entry. */
