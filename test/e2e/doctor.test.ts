@@ -1,11 +1,12 @@
 // `flotilla doctor` as an operator runs it, beside an agent of this process. The container client is a script of a few lines, so that it can
-// do what a real one does when it is set up wrongly; doctor.real.test.ts has a real one.
+// do what a real one does when it is set up wrongly; setup.real.test.ts has real ones.
 
 import { execFile } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Finding } from '@flotilla/agent/cli/doctor/finding';
+import { ScriptedServer, reply } from '@flotilla/agent/origin/scripted-server';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { TestFleet, type TestAgent } from '../support/fleet.ts';
 import { OriginServer } from '../support/origin-server.ts';
@@ -116,6 +117,24 @@ describe('an origin', () => {
     await origin.listen();
     expect(found.get('origin docker.io')).toMatchObject({ verdict: 'problem', message: expect.stringContaining('ORIGIN_UNREACHABLE'), help: expect.stringMatching(/\.$/) });
   });
+});
+
+test('credentials that the origin does not take: where they are from, and what to do', async () => {
+  const locked = await ScriptedServer.start((_request, response) => reply(response, 401, '{}', { 'www-authenticate': 'Basic realm="locked"' }));
+  const auth = join(home, 'auth.json');
+  await writeFile(auth, JSON.stringify({ auths: { [new URL(locked.url).host]: { auth: Buffer.from('ann:of-last-year').toString('base64') } } }));
+  const settings = join(home, 'agent.yaml');
+  await writeFile(settings, JSON.stringify({ origin: { locked: locked.url }, authFiles: [auth] }));
+  const other = await fleet.agent('b', { config: settings });
+  try {
+    const { code, out } = await flotilla('doctor', '--config', settings, '--client', 'podman', '--data', other.dir, '--json');
+    const found = (JSON.parse(out) as { findings: Finding[] }).findings.find(({ check }) => check === 'origin locked');
+    expect(found).toMatchObject({ verdict: 'problem', message: expect.stringContaining(`did not take the credentials for locked from ${auth}`), help: expect.stringMatching(/^The origin did not take .*\.$/) });
+    expect([code, out.includes('of-last-year')]).toEqual([1, false]);
+  } finally {
+    await other.stop();
+    await locked[Symbol.asyncDispose]();
+  }
 });
 
 test('without an agent what is left is still looked at', async () => {

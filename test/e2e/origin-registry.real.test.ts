@@ -86,7 +86,7 @@ needs('docker-registry', 'openssl')('a registry that issues tokens', () => {
 
   it('gives a private image to those who may, with the token of their own repository', async () => {
     await expect(client().resolve(PRIVATE, '1.0', [], AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
-    await expect(client('builder:wrong').resolve(PRIVATE, '1.0', [], AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
+    await expect(client('builder:wrong').resolve(PRIVATE, '1.0', [], AGENT, signal)).rejects.toMatchObject({ code: 'ORIGIN_CREDENTIALS_REFUSED' });
     const signedIn = client(tokens.credentials);
     expect((await signedIn.resolve(PRIVATE, '1.0', [], AGENT, signal)).digest).toBe(digestOf(manifest));
     expect(await bytesOf(await signedIn.read({ ...PRIVATE, kind: 'blob' }, digestOf(blob), { start: 10, end: 20 }, AGENT, signal))).toEqual(blob.subarray(10, 20));

@@ -44,6 +44,7 @@ export const ERRORS = {
   ORIGIN_TIMEOUT: row(503, 'UNAVAILABLE', true, 'origin', 'The origin accepted the connection but did not answer in time.'),
   ORIGIN_STATUS: row(503, 'UNAVAILABLE', true, 'origin', 'The origin answered with an unexpected status; it is in the detail.'),
   ORIGIN_UNAUTHORIZED: row(404, 'NAME_UNKNOWN', false, 'origin', 'The origin asks for credentials that this agent does not have, or the name does not exist there.'),
+  ORIGIN_CREDENTIALS_REFUSED: row(404, 'NAME_UNKNOWN', false, 'origin', "The origin did not take this agent's own credentials; log in anew where the message says that they are from, or correct them there."),
   ORIGIN_DENIED: row(404, 'NAME_UNKNOWN', false, 'origin', 'The origin refuses this repository to this agent.'),
   ORIGIN_AUTH_FAILED: row(503, 'UNAVAILABLE', true, 'origin', "The origin's token server did not issue a token; the detail says why."),
   ORIGIN_REALM_REFUSED: row(503, 'UNAVAILABLE', false, 'origin', "The origin's token server lies at a foreign site or is not encrypted; name its host under `realms` in the origin's settings if you trust it."),

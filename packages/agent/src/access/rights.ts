@@ -335,7 +335,7 @@ export function isBelieved({ kind, confirmed }: Pick<KnownFact, 'kind' | 'confir
 
 /** The origin shows nothing of the repository to this authority. */
 function isRefusal({ code, detail }: AgentError): boolean {
-  return code === 'ORIGIN_DENIED' || code === 'ORIGIN_UNAUTHORIZED' || detail?.['originCode'] === 'NAME_UNKNOWN';
+  return code === 'ORIGIN_DENIED' || code === 'ORIGIN_UNAUTHORIZED' || code === 'ORIGIN_CREDENTIALS_REFUSED' || detail?.['originCode'] === 'NAME_UNKNOWN';
 }
 
 /** The origin does not have it, as far as this authority is told. */

@@ -490,5 +490,5 @@ export class Download implements SwarmMember, LeaseMember {
 
 /** The origin does not take the right that was used. */
 function isRefusal({ code }: AgentError): boolean {
-  return code === 'ORIGIN_DENIED' || code === 'ORIGIN_UNAUTHORIZED' || code === 'BLOB_UNKNOWN' || code === 'MANIFEST_UNKNOWN';
+  return code === 'ORIGIN_DENIED' || code === 'ORIGIN_UNAUTHORIZED' || code === 'ORIGIN_CREDENTIALS_REFUSED' || code === 'BLOB_UNKNOWN' || code === 'MANIFEST_UNKNOWN';
 }

@@ -321,6 +321,7 @@ function releaseReason(error: AgentError): ReleaseReason {
     case 'BLOB_UNKNOWN':
     case 'MANIFEST_UNKNOWN':
     case 'ORIGIN_UNAUTHORIZED':
+    case 'ORIGIN_CREDENTIALS_REFUSED':
     case 'ORIGIN_DENIED':
     case 'ORIGIN_FORBIDDEN':
       return 'denied';

@@ -333,12 +333,28 @@ describe("the agent's own credentials", () => {
   test('what was refused is said to where it came from: by the realm, and by the origin', async () => {
     const secret: Secret = { kind: 'basic', username: 'a', password: 'b' };
     const byRealm = found(secret);
-    await expect((await guarded({ source: byRealm, token: () => ({ status: 401 }) })).read()).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
+    await expect((await guarded({ source: byRealm, token: () => ({ status: 401 }) })).read()).rejects.toMatchObject({ code: 'ORIGIN_CREDENTIALS_REFUSED' });
     const byOrigin = found(secret);
     await expect((await guarded({ source: byOrigin, accepts: () => false })).read()).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
     const ofCaller = found(secret);
     await expect((await guarded({ source: ofCaller, accepts: () => false })).as({ kind: 'caller', id: 'x', authorization: basic('x', 'y') })).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
     expect([byRealm.refusals, byOrigin.refusals, ofCaller.refusals]).toEqual([1, 1, 0]);
+  });
+
+  test.each<[string, Secret, Options, string]>([
+    ['a password by the realm', { kind: 'basic', username: 'a', password: 'b' }, { token: () => ({ status: 401 }) }, 'ORIGIN_CREDENTIALS_REFUSED'],
+    ['a refresh token by the realm', { kind: 'identity', token: 'x' }, { token: () => ({ status: 401 }) }, 'ORIGIN_CREDENTIALS_REFUSED'],
+    ['a password by a Basic origin', { kind: 'basic', username: 'a', password: 'b' }, { challenge: () => 'Basic realm="x"', accepts: () => false }, 'ORIGIN_CREDENTIALS_REFUSED'],
+    ['a token of its own', { kind: 'bearer', token: 'x' }, { accepts: () => false }, 'ORIGIN_CREDENTIALS_REFUSED'],
+    // These may be about the repository.
+    ['the repository by the realm', { kind: 'basic', username: 'a', password: 'b' }, { token: () => ({ status: 403 }) }, 'ORIGIN_UNAUTHORIZED'],
+    ["the realm's token", { kind: 'basic', username: 'a', password: 'b' }, { accepts: () => false }, 'ORIGIN_UNAUTHORIZED'],
+  ])('refused, %s', async (_what, secret, options, code) => {
+    const { read } = await guarded({ ...options, source: found(secret) });
+    const failure: unknown = await read().then(() => undefined, (error: unknown) => error);
+    expect(failure).toMatchObject({ code });
+    // Where they are from and which host refused them, and nothing of what they are.
+    if (code === 'ORIGIN_CREDENTIALS_REFUSED') expect(failure).toMatchObject({ message: expect.stringMatching(/^127\.0\.0\.1:\d+ did not take the credentials for lab from a file$/), detail: { source: 'a file' } });
   });
 
   test('that cannot be had: a public image is served as to anybody, counted and told', async () => {

@@ -32,6 +32,8 @@ export interface Authorization {
   readonly anonymous: boolean;
   /** Why the agent's own credentials are not in it. */
   readonly withheld: AgentError | undefined;
+  /** Where the agent's own credentials are from that are sent as they are; undefined: a token, or another's. */
+  readonly ownFrom: string | undefined;
 }
 
 /** Told whenever the agent's own credentials were looked for. */
@@ -92,7 +94,7 @@ export class Authorizations {
   /**
    * The Authorization that answers a 401.
    * @param used what was sent with the refused request
-   * @throws AgentError ORIGIN_UNAUTHORIZED, ORIGIN_AUTH_FAILED, ORIGIN_REALM_REFUSED and those of the connection
+   * @throws AgentError ORIGIN_UNAUTHORIZED, ORIGIN_CREDENTIALS_REFUSED, ORIGIN_AUTH_FAILED, ORIGIN_REALM_REFUSED and those of the connection
    */
   async answer(realm: Realm, wwwAuthenticate: string | readonly string[] | undefined, used: Authorization | undefined, signal: AbortSignal): Promise<Authorization> {
     const known = this.#known.get(keyOf(realm))?.authorization;
@@ -105,10 +107,11 @@ export class Authorizations {
     return this.#renew(realm, challenge, signal);
   }
 
-  /** Forgets what was refused in spite of being fresh. */
-  refused(realm: Realm, used: Authorization): void {
+  /** Forgets what was refused in spite of being fresh. @returns ORIGIN_CREDENTIALS_REFUSED where it was the agent's own, and no token */
+  refused(realm: Realm, used: Authorization): AgentError | undefined {
     if (realm.authority.kind === 'agent' && !used.anonymous) this.#credentials.refused(realm);
     if (this.#known.get(keyOf(realm))?.authorization === used) this.#known.delete(keyOf(realm));
+    return used.ownFrom === undefined ? undefined : credentialsRefused(realm, used.ownFrom, realm.base.host);
   }
 
   /** The right under which an answer came that was asked for with this. */
@@ -120,28 +123,32 @@ export class Authorizations {
 
   #renew(realm: Realm, challenge: Challenge, signal: AbortSignal): Promise<Authorization> {
     return this.#calls.run(keyOf(realm), signal, async (shared) => {
-      const { secret, failure } = await this.#secretOf(realm, shared);
+      const { secret, failure, from } = await this.#secretOf(realm, shared);
       const authorization = await this.#authorized(realm, challenge, secret, shared).catch((error: unknown) => {
         if (!(error instanceof AgentError) || error.code !== 'ORIGIN_UNAUTHORIZED') throw error;
-        if (secret !== undefined && realm.authority.kind === 'agent') this.#credentials.refused(realm);
-        throw failure ?? error;
+        if (from === undefined) throw failure ?? error;
+        this.#credentials.refused(realm);
+        // A 403 may be about the repository alone.
+        const by = error.detail?.['status'] === 401 ? error.detail['host'] : undefined;
+        throw typeof by === 'string' ? credentialsRefused(realm, from, by, error) : error;
       });
       const staleAtMs = Math.min(authorization.staleAtMs, failure === undefined ? Infinity : this.#nowMs() + WITHHELD_MS);
-      const known = { ...authorization, staleAtMs, withheld: failure };
+      const isToken = challenge.scheme === 'bearer' && secret?.kind !== 'bearer';
+      const known = { ...authorization, staleAtMs, withheld: failure, ownFrom: isToken ? undefined : from };
       this.#known.set(keyOf(realm), { challenge, authorization: known }, KNOWN_MS);
       return known;
     });
   }
 
-  /** What the authority itself has. */
-  async #secretOf(realm: Realm, signal: AbortSignal): Promise<Pick<FoundSecret, 'failure'> & { secret: Secret | CallersHeader | undefined }> {
+  /** What the authority itself has. `from`: where the agent's own are from. */
+  async #secretOf(realm: Realm, signal: AbortSignal): Promise<Pick<FoundSecret, 'failure' | 'from'> & { secret: Secret | CallersHeader | undefined }> {
     const { authority } = realm;
-    if (authority.kind === 'anonymous') return { secret: undefined, failure: undefined };
-    if (authority.kind === 'caller') return { secret: { kind: 'header', header: authority.authorization }, failure: undefined };
+    if (authority.kind === 'anonymous') return { secret: undefined, failure: undefined, from: undefined };
+    if (authority.kind === 'caller') return { secret: { kind: 'header', header: authority.authorization }, failure: undefined, from: undefined };
     const found = await this.#credentials.find(realm, signal);
     this.#looked(realm, found);
-    const { secret, failure } = found;
-    return { secret, failure: secret === undefined ? failure : undefined };
+    const { secret, failure, from } = found;
+    return secret === undefined ? { secret, failure, from: undefined } : { secret, failure: undefined, from: from ?? 'somewhere' };
   }
 
   #authorized(realm: Realm, challenge: Challenge, secret: Secret | CallersHeader | undefined, signal: AbortSignal): Promise<Fresh> {
@@ -180,7 +187,7 @@ interface CallersHeader {
   readonly header: string;
 }
 
-type Fresh = Omit<Authorization, 'withheld'>;
+type Fresh = Omit<Authorization, 'withheld' | 'ownFrom'>;
 
 function readToken(text: string, realm: Realm): { token: string; lifetimeMs: number } {
   let parsed: unknown;
@@ -214,6 +221,14 @@ export function authorityKey(authority: Authority): string {
 
 function unauthorized({ entry, repository }: Realm, what: string): AgentError {
   return new AgentError('ORIGIN_UNAUTHORIZED', `${entry.name} ${what} for ${repository}`, { detail: { origin: entry.name, repository, status: 401 } });
+}
+
+/** @param by the host that refused them */
+function credentialsRefused({ entry, repository }: Realm, from: string, by: string, cause?: AgentError): AgentError {
+  return new AgentError('ORIGIN_CREDENTIALS_REFUSED', `${by} did not take the credentials for ${entry.name} from ${from}`, {
+    cause,
+    detail: { origin: entry.name, repository, host: by, source: from, status: 401 },
+  });
 }
 
 function authFailed({ entry, repository }: Realm, message: string, cause?: unknown): AgentError {

@@ -70,7 +70,7 @@ const NEXT_URL_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 ]);
 /** What one URL refuses or does not have another may give. */
 const ELSEWHERE_STATUS: ReadonlySet<number> = new Set([403, 404]);
-const ELSEWHERE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['ORIGIN_UNAUTHORIZED', 'ORIGIN_REALM_REFUSED', 'ORIGIN_REDIRECT', 'ORIGIN_CREDENTIALS']);
+const ELSEWHERE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['ORIGIN_UNAUTHORIZED', 'ORIGIN_CREDENTIALS_REFUSED', 'ORIGIN_REALM_REFUSED', 'ORIGIN_REDIRECT', 'ORIGIN_CREDENTIALS']);
 /** Signed URLs live longer; a minute saves the round trip for the runs of one pull. */
 const REDIRECT_MS = 60_000;
 const MAX_REMEMBERED_REDIRECTS = 1024;
@@ -172,7 +172,11 @@ export class Calls {
       discard(answer);
       authorization = await this.#authorizations.answer(realm, challenge, authorization, signal);
       answer = await this.#tried(() => this.#redirected(link, base, question, authorization, signal), signal);
-      if (answer.status === 401 && authorization !== undefined) this.#authorizations.refused(realm, authorization);
+      const refusal = answer.status === 401 && authorization !== undefined ? this.#authorizations.refused(realm, authorization) : undefined;
+      if (refusal !== undefined) {
+        discard(answer);
+        throw refusal;
+      }
     }
     if ((answer.status === 401 || answer.status === 403) && authorization?.withheld !== undefined) {
       discard(answer);

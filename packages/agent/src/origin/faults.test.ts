@@ -10,7 +10,7 @@ import { AgentError, ERRORS, type ErrorCode } from '../errors.ts';
 import type { CredentialSource } from './credentials/secret.ts';
 import { ScriptedServer, reply } from './scripted-server.ts';
 import { TestCa } from './test-certificates.ts';
-import { AGENT, LAB, LAB_BLOB, bytesOf, sha256, testOrigin, type TestOrigin } from './test-origin.ts';
+import { AGENT, LAB, LAB_BLOB, alwaysCredentials, bytesOf, sha256, testOrigin, type TestOrigin } from './test-origin.ts';
 import { TestProxy } from './test-proxy.ts';
 
 type OriginCode = Extract<ErrorCode, `ORIGIN_${string}`>;
@@ -67,6 +67,10 @@ const SCENARIOS: Record<OriginCode, () => Promise<Scenario>> = {
   ORIGIN_TIMEOUT: async () => ({ lab: await answering(() => undefined, { config: { limits: { headersTimeoutMs: 200 } } }) }),
   ORIGIN_STATUS: async () => ({ lab: await answering((_request, response) => reply(response, 500)) }),
   ORIGIN_UNAUTHORIZED: async () => ({ lab: await answering((_request, response) => reply(response, 401, '', { 'www-authenticate': 'Basic realm="x"' })) }),
+  ORIGIN_CREDENTIALS_REFUSED: async () => {
+    const credentials = alwaysCredentials({ kind: 'basic', username: 'ann', password: 'wrong' });
+    return { lab: await answering((_request, response) => reply(response, 401, '', { 'www-authenticate': 'Basic realm="x"' }), { deps: { credentials } }) };
+  },
   ORIGIN_DENIED: async () => ({ lab: await answering((_request, response) => reply(response, 403)) }),
   ORIGIN_AUTH_FAILED: async () => {
     const tokens = opened.use(await ScriptedServer.start((_request, response) => reply(response, 200, '{}')));

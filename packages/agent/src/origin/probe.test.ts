@@ -15,7 +15,7 @@ test.each<ErrorCode>(['MANIFEST_UNKNOWN', 'REPOSITORY_UNKNOWN', 'ORIGIN_UNAUTHOR
   expect(await faultOf(origin(() => Promise.reject(new AgentError(code, 'x'))), 'a', signal)).toBeUndefined();
 });
 
-test.each<ErrorCode>(['ORIGIN_UNREACHABLE', 'ORIGIN_TLS', 'ORIGIN_TIMEOUT', 'ORIGIN_AUTH_FAILED', 'ORIGIN_THROTTLED', 'ORIGIN_FORBIDDEN', 'NAME_UNKNOWN'])('%s is a fault', async (code) => {
+test.each<ErrorCode>(['ORIGIN_UNREACHABLE', 'ORIGIN_TLS', 'ORIGIN_TIMEOUT', 'ORIGIN_AUTH_FAILED', 'ORIGIN_CREDENTIALS_REFUSED', 'ORIGIN_THROTTLED', 'ORIGIN_FORBIDDEN', 'NAME_UNKNOWN'])('%s is a fault', async (code) => {
   const fault = new AgentError(code, 'x');
   expect(await faultOf(origin(() => Promise.reject(fault)), 'a', signal)).toBe(fault);
 });

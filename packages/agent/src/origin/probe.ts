@@ -1,5 +1,6 @@
 // Whether an origin answers this agent: for `flotilla doctor`. It is asked for a repository that is hardly there, by the same way as any
-// other: name, address, proxy, certificate, token. That it knows nothing of the repository, or shows it to nobody, is an answer too.
+// other: name, address, proxy, certificate, token. That it knows nothing of the repository, or shows it to nobody, is an answer too; that it does
+// not take the agent's credentials is a fault.
 
 import type { Origin } from '../content/ports.ts';
 import { AgentError, toAgentError, type ErrorCode } from '../errors.ts';

@@ -8,7 +8,7 @@ import { MAX_FAULTS, type FaultKind, type OriginFault } from '@flotilla/shared/a
 import type { Content, Origin, OriginBody } from '../content/ports.ts';
 import { AgentError, type ErrorCode } from '../errors.ts';
 
-const CREDENTIALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['ACCESS_DENIED', 'BLOB_DENIED', 'ORIGIN_UNAUTHORIZED', 'ORIGIN_DENIED', 'ORIGIN_AUTH_FAILED', 'ORIGIN_REALM_REFUSED', 'ORIGIN_CREDENTIALS', 'ORIGIN_CLIENT_CERT']);
+const CREDENTIALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['ACCESS_DENIED', 'BLOB_DENIED', 'ORIGIN_UNAUTHORIZED', 'ORIGIN_DENIED', 'ORIGIN_AUTH_FAILED', 'ORIGIN_REALM_REFUSED', 'ORIGIN_CREDENTIALS', 'ORIGIN_CREDENTIALS_REFUSED', 'ORIGIN_CLIENT_CERT']);
 const UNREACHABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['ORIGIN_UNREACHABLE', 'ORIGIN_TIMEOUT', 'ORIGIN_TLS', 'ORIGIN_PROXY']);
 const OTHER: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['ORIGIN_STATUS', 'ORIGIN_LENGTH', 'ORIGIN_REDIRECT', 'ORIGIN_LISTING', 'DIGEST_MISMATCH']);
 /** What a resolver says. */
