@@ -85,6 +85,10 @@ class Member implements LeaseMember {
     tell();
   }
 
+  importer(): void {
+    throw new Error('nobody stands in a zone');
+  }
+
   trackerChanged(connected: boolean): void {
     this.connections.push(connected);
     this.handle.need(2, 0);

@@ -405,6 +405,7 @@ function startSwarm(
     log,
     onForged: (peerId, key, index) => coordinator.accuse(key, index, peerId),
     agentVersion: AGENT_VERSION,
+    zone: config.zone,
     uploadLimit: config.uploadLimit,
     downloadLimit,
   });

@@ -95,6 +95,7 @@ export function createMetrics({ defaults = true }: { readonly defaults?: boolean
   const originBytes = counter('flotilla_origin_bytes_total', 'Payload bytes read from origins.');
   const duplicateBytes = counter('flotilla_duplicate_bytes_total', 'Blob bytes that arrived twice.');
   const uploadedBytes = counter('flotilla_uploaded_bytes_total', 'Blob bytes sent to peers.');
+  const zoneBytes = counter('flotilla_zone_bytes_total', 'Chunk bytes from (in) and to (out) peers of other zones.', ['direction']);
   const requests = counter('flotilla_requests_total', 'Requests at the local endpoint.', ['route', 'status']);
   const requestSeconds = new Histogram({
     name: 'flotilla_request_seconds',
@@ -151,11 +152,12 @@ export function createMetrics({ defaults = true }: { readonly defaults?: boolean
     },
     swarm: {
       add(kind, amount) {
-        if (kind !== 'uploaded_bytes') swarmEvents.inc({ kind: swarmKind(kind) }, amount);
-        else {
+        if (kind === 'uploaded_bytes') {
           totals.uploaded += amount;
           uploadedBytes.inc(amount);
-        }
+        } else if (kind === 'zone_in_bytes') zoneBytes.inc({ direction: 'in' }, amount);
+        else if (kind === 'zone_out_bytes') zoneBytes.inc({ direction: 'out' }, amount);
+        else swarmEvents.inc({ kind: swarmKind(kind) }, amount);
       },
     },
     error,

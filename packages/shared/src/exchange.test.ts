@@ -49,6 +49,7 @@ describe('golden: a change here splits a fleet and needs a new protocol id', () 
 
   const frames: [ExchangeFrame, string][] = [
     [{ type: 'hello', version: 1, membership: 'bWVtYmVy', capabilities: ['a', 'b'], agentVersion: '0.1.0' }, '1b0a190801120862575674596d56791a01611a01622205302e312e30'],
+    [{ type: 'hello', version: 1, membership: 'bWVtYmVy', capabilities: [], agentVersion: '0.1.0', zone: 'eu-1' }, '1b0a190801120862575674596d56792205302e312e302a0465752d31'],
     [{ type: 'interest', channel: 3, digest: DIGEST, size: 2 ** 40 + 1 }, '541252080312477368613235363a3031323334353637383961626364656630313233343536373839616263646566303132333435363738396162636465663031323334353637383961626364656618818080808020'],
     [{ type: 'bitfield', channel: 3, bits: Uint8Array.of(0xff, 0x80) }, '081a0608031202ff80'],
     [{ type: 'have', channel: 3, ranges: [[0, 1], [300, 2]] }, '0f220d080312021001120508ac021002'],
@@ -75,7 +76,7 @@ const uint = fc.nat(0x7fffffff);
 const bytes = (max: number) => fc.uint8Array({ maxLength: max });
 const ranges = fc.array(fc.tuple(uint, uint), { maxLength: 20 });
 const frame: fc.Arbitrary<ExchangeFrame> = fc.oneof(
-  fc.record({ type: fc.constant('hello' as const), version: uint, membership: fc.string(), capabilities: fc.array(fc.string(), { maxLength: 4 }), agentVersion: fc.string() }),
+  fc.record({ type: fc.constant('hello' as const), version: uint, membership: fc.string(), capabilities: fc.array(fc.string(), { maxLength: 4 }), agentVersion: fc.string(), zone: fc.string({ minLength: 1 }) }),
   fc.record({ type: fc.constant('interest' as const), channel: uint, digest: fc.string(), size: fc.maxSafeNat() }),
   fc.record({ type: fc.constant('bitfield' as const), channel: uint, bits: bytes(300) }),
   fc.record({ type: fc.constantFrom('have' as const, 'reading' as const), channel: uint, ranges }),

@@ -27,6 +27,8 @@ export interface Hello {
   readonly membership: string;
   readonly capabilities: readonly string[];
   readonly agentVersion: string;
+  /** Where the sender stands; absent: it does not say, or is of a release that has no word for it. */
+  readonly zone?: string;
 }
 
 /** One frame, told apart by `type`; `chunk` carries its payload. Indexes are chunk indexes, bytes are bytes. */
@@ -172,7 +174,7 @@ interface WireRange {
 }
 
 interface WireFrame {
-  hello?: { version?: number; membership?: string; capabilities?: string[]; agentVersion?: string };
+  hello?: { version?: number; membership?: string; capabilities?: string[]; agentVersion?: string; zone?: string };
   interest?: { channel?: number; digest?: string; size?: number };
   bitfield?: { channel?: number; bits?: Uint8Array };
   have?: { channel?: number; ranges?: WireRange[] };
@@ -226,8 +228,8 @@ function fromWire(wire: WireFrame, payload: Uint8Array): ExchangeFrame | 'unknow
   }
   if (wire.leave) return { type: 'leave', channel: wire.leave.channel ?? 0 };
   if (wire.hello) {
-    const { version = 0, membership = '', capabilities = [], agentVersion = '' } = wire.hello;
-    return { type: 'hello', version, membership, capabilities, agentVersion };
+    const { version = 0, membership = '', capabilities = [], agentVersion = '', zone = '' } = wire.hello;
+    return { type: 'hello', version, membership, capabilities, agentVersion, ...(zone !== '' && { zone }) };
   }
   return 'unknown';
 }

@@ -111,6 +111,7 @@ const EVENTS: Record<TrackerEvent['type'], TrackerEvent> = {
   ping: { type: 'ping' },
   mesh: { type: 'mesh', peers: [{ peerId: PEER, addresses: ['/ip4/10.0.0.7/tcp/5051'] }] },
   peers: { type: 'peers', blob: BLOB, peers: [] },
+  importer: { type: 'importer', blob: BLOB, seats: 3, seat: 0 },
   grant: { type: 'grant', epoch: 3, leaseId: '3.1.a', blob: BLOB, first: 4, count: 4, deadlineMs: 4000, mode: 'run' },
   revoke: { type: 'revoke', leaseId: '3.1.a', keep: 2 },
   digests: { type: 'digests', blob: BLOB, first: 0, digests: DIGEST, by: PEER },

@@ -6,6 +6,7 @@
 
 import { createHash, createHmac } from 'node:crypto';
 import { Type, type Static } from 'typebox';
+import { MAX_IMPORT_SEATS } from './import-seats.ts';
 import { BrakeOrder, FleetWord, REPORT_FIELDS } from './agent-report.ts';
 
 export const API_PREFIX = '/api/v1';
@@ -32,6 +33,7 @@ const PeerIdText = Type.String({ minLength: 10, maxLength: 128 });
 const DigestText = Type.String({ pattern: '^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$' });
 const Name = Type.String({ maxLength: 255 });
 const Index = Type.Integer({ minimum: 0, maximum: 0x7fffffff });
+const ImportSeats = Type.Integer({ minimum: 0, maximum: MAX_IMPORT_SEATS });
 const LeaseId = Type.String({ maxLength: 64 });
 const TimestampMs = Type.Integer({ minimum: 0 });
 
@@ -258,6 +260,8 @@ export const TrackerEvent = Type.Union([
   Type.Object({ type: Type.Literal('mesh'), peers: Type.Array(PeerInfoSchema) }),
   /** Peers that hold or fetch this blob, outside the mesh: connect to these as well. */
   Type.Object({ type: Type.Literal('peers'), blob: BlobKeySchema, peers: Type.Array(PeerInfoSchema) }),
+  /** Who brings this blob's chunks into the agent's zone: this many seats, and the agent's own (import-seats.ts). Replaces the last one. */
+  Type.Object({ type: Type.Literal('importer'), blob: BlobKeySchema, seats: ImportSeats, seat: Type.Optional(ImportSeats) }),
   /** Permission to read chunks `first .. first+count-1` at the origin, for `deadlineMs` from now, extended by progress. */
   Type.Object({
     type: Type.Literal('grant'),

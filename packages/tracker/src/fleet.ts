@@ -202,7 +202,7 @@ export class Fleet {
     });
     const banned = this.members.banned();
     if (banned.length > 0) this.#send(peerId, { type: 'banned', peers: banned });
-    this.swarms.join({ peerId, addresses: [...addresses] });
+    this.swarms.join({ peerId, addresses: [...addresses] }, zone);
     this.rollouts.connected(peerId, nowMs);
     this.#keep(Promise.all([this.#seen.put(peerId, nowMs), this.members.seen(peerId, nowMs), this.hosts.seen(request)]).then(() => undefined));
     for (const observer of this.#observers) observer.opened(request, nowMs);

@@ -24,15 +24,15 @@ function check(mesh: Mesh, members: readonly string[], { min, max } = DEGREES): 
 
 describe('mesh', () => {
   // With few neighbours leaves cut the mesh into parts all the time.
-  test.each([DEGREES, { min: 2, target: 3, max: 4 }])('holds its promises under any joins and leaves: %o', (degrees) => {
+  test.each([DEGREES, { min: 2, target: 3, max: 4 }])('holds its promises under any joins and leaves, in zones or not: %o', (degrees) => {
     fc.assert(
-      fc.property(fc.array(fc.record({ join: fc.boolean(), who: fc.uniqueArray(fc.nat(59), { maxLength: 45 }) }), { maxLength: 12 }), fc.integer(), (steps, seed) => {
+      fc.property(fc.array(fc.record({ join: fc.boolean(), who: fc.uniqueArray(fc.nat(59), { maxLength: 45 }), zones: fc.nat(4) }), { maxLength: 12 }), fc.integer(), (steps, seed) => {
         const mesh = new Mesh(seededRandom(seed), degrees);
         const members = new Set<string>();
-        for (const { join, who } of steps) {
-          for (const peer of who.map((at) => `p${at}`)) {
+        for (const { join, who, zones } of steps) {
+          for (const [at, peer] of who.map((at): [number, string] => [at, `p${at}`])) {
             if (join) {
-              mesh.add(peer);
+              mesh.add(peer, zones === 0 ? undefined : `zone ${at % zones}`);
               members.add(peer);
             } else {
               mesh.remove(peer);
@@ -57,6 +57,21 @@ describe('mesh', () => {
     for (const peer of names(1000)) mesh.remove(peer);
     mesh.settle();
     check(mesh, names(2000).slice(1000));
+  });
+
+  test('a zone of a large fleet hangs together by itself, and everybody in it has a way out', () => {
+    const mesh = new Mesh(seededRandom(9));
+    const zoneOf = (peer: string): string => `zone ${Number(peer.slice(1)) % 10}`;
+    for (const peer of names(600)) mesh.add(peer, zoneOf(peer));
+    mesh.settle();
+    check(mesh, names(600));
+    for (const peer of names(10)) {
+      const reached = new Set([peer]);
+      for (const member of reached) for (const other of mesh.neighbours(member)) if (zoneOf(other) === zoneOf(peer)) reached.add(other);
+      expect(reached.size).toBe(60);
+    }
+    const outside = names(600).map((peer) => [...mesh.neighbours(peer)].filter((other) => zoneOf(other) !== zoneOf(peer)).length);
+    expect(Math.min(...outside)).toBeGreaterThan(0);
   });
 
   test('tells only those whose neighbours changed, and few of them', () => {
@@ -86,9 +101,11 @@ describe('introductions', () => {
   class View {
     readonly loads = new Map<string, number>();
     readonly mesh = new Map<string, Set<string>>();
+    readonly zones = new Map<string, string>();
     readonly holds = new Map<string, number>();
     neighbours = (peer: string): ReadonlySet<string> => this.mesh.get(peer) ?? new Set();
     load = (peer: string): number => this.loads.get(peer) ?? 0;
+    zone = (peer: string): string | undefined => this.zones.get(peer);
     held = (peer: string): number => this.holds.get(peer) ?? 0;
     changeLoad = (peer: string, by: number): void => {
       this.loads.set(peer, this.load(peer) + by);
@@ -112,6 +129,16 @@ describe('introductions', () => {
     introductions.remove('p3');
     expect(view.load('p3')).toBe(0);
     expect(introductions.settle(pool.filter((peer) => peer !== 'p3'))).toEqual([{ peer: 'me', peers: ['p9'] }]);
+  });
+
+  test('half are of the own zone while there are such, however loaded', () => {
+    const view = new View();
+    for (const peer of ['me', 'p3', 'p5', 'p7', 'p9', 'p11', 'p13']) view.zones.set(peer, 'here');
+    for (const peer of ['p3', 'p5', 'p7', 'p9', 'p11', 'p13']) view.loads.set(peer, 3);
+    const introductions = new Introductions(view, seededRandom(1));
+    introductions.join('me');
+    const [first] = introductions.settle(['me', ...names(14)]);
+    expect(first!.peers.filter((peer) => view.zone(peer) === 'here')).toHaveLength(MAX_EXTRA / 2);
   });
 
   test('holders of more go first among equals', () => {

@@ -2,7 +2,8 @@
 //
 // Invariants of the mesh: symmetric; nobody has more than `max` neighbours; up to `max` + 1 members everybody knows
 // everybody; beyond, everybody has at least `min` and the graph is connected. Joins and leaves change few edges, because
-// every edge is a connection that costs 4 ms of processor time to open. Pure: randomness is handed in.
+// every edge is a connection that costs 4 ms of processor time to open. About half of a member's neighbours stand in its own zone, where it has
+// one and they are there, so that chunks go round in the zone; the others bring them in. Pure: randomness is handed in.
 
 /** How many neighbours a member has. */
 export interface Degrees {
@@ -14,6 +15,8 @@ export interface Degrees {
 }
 
 export const DEGREES: Degrees = { min: 12, target: 14, max: 16 };
+/** Neighbours that are kept for other zones. */
+const OUTSIDE = 4;
 /** Random members looked at for one new edge before all are. */
 const TRIES = 24;
 
@@ -24,6 +27,8 @@ export class Mesh {
   /** The members in an array, and where each stands, to draw one at random. */
   readonly #members: string[] = [];
   readonly #at = new Map<string, number>();
+  readonly #zoneOf = new Map<string, string>();
+  readonly #inZone = new Map<string, string[]>();
   readonly #changed = new Set<string>();
   readonly #thin = new Set<string>();
   #mayBeSplit = false;
@@ -51,8 +56,10 @@ export class Mesh {
   }
 
   /** Adds a member, connected. One that is there already is told again, and so are its neighbours: its addresses changed. */
-  add(peer: string): void {
+  add(peer: string, zone?: string): void {
     this.#changed.add(peer);
+    this.#leaveZone(peer);
+    if (zone !== undefined) this.#enterZone(peer, zone);
     if (this.#neighbours.has(peer)) {
       for (const other of this.neighbours(peer)) this.#changed.add(other);
       return;
@@ -71,6 +78,7 @@ export class Mesh {
       this.#thin.add(other);
     }
     this.#neighbours.delete(peer);
+    this.#leaveZone(peer);
     this.#changed.delete(peer);
     this.#thin.delete(peer);
     const at = this.#at.get(peer)!;
@@ -102,11 +110,60 @@ export class Mesh {
   /** Gives `peer` neighbours up to `wanted`: members with room, else it is put into the middle of an edge. */
   #fill(peer: string, wanted: number): void {
     const enough = this.full ? this.size - 1 : Math.min(wanted, this.size - 1);
+    if (!this.full) this.#fillInside(peer, Math.min(Math.floor(enough / 2), enough - this.#degree(peer) + this.#inside(peer)));
     while (this.#degree(peer) < enough) {
       const other = this.#draw((member) => member !== peer && this.#degree(member) < this.#degrees.max && !this.neighbours(peer).has(member));
       if (other !== undefined) this.#link(peer, other);
       else if (this.#degree(peer) + 2 > this.#degrees.max || this.#degree(peer) >= this.#degrees.min || !this.#splitEdge(peer)) return;
     }
+  }
+
+  /** Gives `peer` up to `wanted` neighbours of its own zone: members with room, else it is put into the middle of an edge that leads out of it. */
+  #fillInside(peer: string, wanted: number): void {
+    const zone = this.#zoneOf.get(peer);
+    if (zone === undefined) return;
+    const known = this.neighbours(peer);
+    const mates = this.#inZone.get(zone)!;
+    const isNew = (member: string): boolean => member !== peer && !known.has(member);
+    const fits = (member: string): boolean => isNew(member) && this.#inside(member) < this.#degrees.max - OUTSIDE;
+    const waysOut = (member: string): string[] => [...this.neighbours(member)].filter((other) => isNew(other) && this.#zoneOf.get(other) !== zone);
+    while (this.#inside(peer) < wanted) {
+      const free = this.#drawFrom(mates, (member) => fits(member) && this.#degree(member) < this.#degrees.max);
+      if (free !== undefined) {
+        this.#link(peer, free);
+        continue;
+      }
+      if (this.#degree(peer) + 2 > this.#degrees.max) return;
+      const full = this.#drawFrom(mates, (member) => fits(member) && waysOut(member).length > 0);
+      if (full === undefined) return;
+      const ends = waysOut(full);
+      this.#putInto(peer, full, ends[Math.floor(this.#random() * ends.length)]!);
+    }
+  }
+
+  /** Neighbours in its own zone. */
+  #inside(peer: string): number {
+    const zone = this.#zoneOf.get(peer);
+    if (zone === undefined) return 0;
+    let inside = 0;
+    for (const other of this.neighbours(peer)) if (this.#zoneOf.get(other) === zone) inside++;
+    return inside;
+  }
+
+  #enterZone(peer: string, zone: string): void {
+    this.#zoneOf.set(peer, zone);
+    const members = this.#inZone.get(zone);
+    if (members === undefined) this.#inZone.set(zone, [peer]);
+    else members.push(peer);
+  }
+
+  #leaveZone(peer: string): void {
+    const zone = this.#zoneOf.get(peer);
+    const members = zone === undefined ? undefined : this.#inZone.get(zone);
+    if (zone === undefined || members === undefined) return;
+    this.#zoneOf.delete(peer);
+    members.splice(members.indexOf(peer), 1);
+    if (members.length === 0) this.#inZone.delete(zone);
   }
 
   /** u-v becomes u-peer-v: the degrees of both stay, and so does every path. */
@@ -116,22 +173,30 @@ export class Mesh {
     if (u === undefined) return false;
     const ends = [...this.neighbours(u)].filter((v) => v !== peer && !known.has(v));
     const v = ends[Math.floor(this.#random() * ends.length)]!;
+    this.#putInto(peer, u, v);
+    return true;
+  }
+
+  #putInto(peer: string, u: string, v: string): void {
     this.#unlink(u, v);
     this.#link(peer, u);
     this.#link(peer, v);
-    return true;
   }
 
   /** A random member that fits; all are looked at before there is none. */
   #draw(fits: (member: string) => boolean): string | undefined {
-    const { length } = this.#members;
+    return this.#drawFrom(this.#members, fits);
+  }
+
+  #drawFrom(members: readonly string[], fits: (member: string) => boolean): string | undefined {
+    const { length } = members;
     for (let tries = 0; tries < Math.min(TRIES, length); tries++) {
-      const member = this.#members[Math.floor(this.#random() * length)]!;
+      const member = members[Math.floor(this.#random() * length)]!;
       if (fits(member)) return member;
     }
     const start = Math.floor(this.#random() * length);
     for (let step = 0; step < length; step++) {
-      const member = this.#members[(start + step) % length]!;
+      const member = members[(start + step) % length]!;
       if (fits(member)) return member;
     }
     return undefined;

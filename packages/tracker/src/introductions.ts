@@ -1,13 +1,15 @@
 // For one blob: which peers outside of its mesh a member should connect to, so that everybody has sources.
 //
 // A member has enough when MAX_EXTRA peers of the swarm are its neighbours in the mesh, were introduced to it, or it to them.
-// The least loaded go first, holders of more before holders of less. From a large swarm a random sample is weighed, not all.
+// The least loaded go first, holders of more before holders of less; half of them from the member's own zone, where it has one. From a large swarm a random sample is weighed, not all.
 // Pure: randomness is handed in.
 
 export const MAX_EXTRA = 8;
 const SAMPLE = 32;
 
 export interface IntroductionView {
+  /** Where a peer stands, if it says so. */
+  zone(peer: string): string | undefined;
   /** Neighbours in the standing mesh. */
   neighbours(peer: string): ReadonlySet<string>;
   /** How many connections beyond its mesh a peer was handed out for already. */
@@ -95,10 +97,14 @@ export class Introductions {
       this.#short.delete(peer);
       return [];
     }
-    const chosen = this.#sample(pool)
+    const fitting = this.#sample(pool)
       .filter((other) => other !== peer && !neighbours.has(other) && !linked.has(other))
-      .sort((a, b) => this.#view.load(a) - this.#view.load(b) || this.#view.held(b) - this.#view.held(a))
-      .slice(0, MAX_EXTRA - known);
+      .sort((a, b) => this.#view.load(a) - this.#view.load(b) || this.#view.held(b) - this.#view.held(a));
+    const room = MAX_EXTRA - known;
+    const zone = this.#view.zone(peer);
+    // Half of them from its own zone, where chunks are to go round.
+    const near = zone === undefined ? [] : fitting.filter((other) => this.#view.zone(other) === zone).slice(0, Math.ceil(room / 2));
+    const chosen = [...near, ...fitting.filter((other) => !near.includes(other))].slice(0, room);
     for (const other of chosen) this.#link(peer, other);
     return chosen;
   }

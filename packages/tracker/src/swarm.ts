@@ -1,12 +1,14 @@
 // The swarm of one blob: who trades it, who reads it at the origin, what its chunks are, who is to blame.
 //
-// Puts together what each knows alone: LeaseBook (holders, leases), Vouches (digests), Audit (disputes), Introductions (sources).
+// Puts together what each knows alone: LeaseBook (holders, leases), Vouches (digests), Audit (disputes), Introductions (sources), ImportSeats (who brings it into
+// each zone).
 // Pure: time and randomness come in, events go out. Only Swarms calls it. Non-goals: who is a member of the fleet.
 
 import { toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { chunkMapSigningBytes, type BlobKey } from '@flotilla/shared/chunk-map';
 import { packDigests, unpackDigests, type AgentMessage, type TrackerEvent } from '@flotilla/shared/tracker-api';
 import { Audit, type Claim } from './audit.ts';
+import { ImportSeats } from './import-seats.ts';
 import { Introductions, type IntroductionView } from './introductions.ts';
 import { rangeBytes, type BookOutput, type ReaderStatus } from './lease.ts';
 import { LeaseBook } from './leases.ts';
@@ -60,6 +62,8 @@ export class Swarm {
   readonly introductions: Introductions;
   /** Bytes that were read at origins under leases, and that may have been read twice because a pull stood still. For operators. */
   readonly counted = { originBytes: 0, hedgedBytes: 0 };
+  readonly #imports = new ImportSeats();
+  readonly #view: IntroductionView;
   readonly #vouches: Vouches;
   readonly #audit: Audit;
   readonly #out: SwarmOutput;
@@ -72,6 +76,7 @@ export class Swarm {
     this.number = number;
     this.blob = blob;
     this.#out = out;
+    this.#view = view;
     this.book = new LeaseBook(blob, epoch, {
       send: (peer, event) => out.send(peer, event),
       auditEnded: (leaseId) => this.#audit.ended(leaseId),
@@ -129,8 +134,15 @@ export class Swarm {
     this.#pushFresh();
     this.book.join(peer, { trusted: this.#out.trusted(peer), canRead: message.canRead, origin: message.source?.origin, have: message.have, reading: message.reading }, nowMs);
     this.#vet(peer);
+    this.#seat(peer, true);
     this.#settleMember(peer);
     for (const run of this.#vouches.runs()) if (run.by !== peer) for (const event of this.#digestEvents(run)) this.#out.send(peer, event);
+  }
+
+  /** @param within only these chunks are of use to it; undefined: all */
+  need(peer: string, runs: number, originRate: number, within: readonly IndexRange[] | undefined): void {
+    this.book.need(peer, runs, originRate, within);
+    if (this.book.readers.has(peer)) this.#seat(peer, within === undefined);
   }
 
   /** Holds the whole blob, as its inventory says. */
@@ -225,6 +237,7 @@ export class Swarm {
 
   leave(peer: string, kept: boolean): void {
     this.book.leave(peer, kept);
+    this.#imports.remove(peer);
     if (kept) this.introductions.satisfied(peer);
     else this.introductions.remove(peer);
   }
@@ -237,14 +250,22 @@ export class Swarm {
   /** `peer` may not upload for a while: what it alone holds is as good as missing. */
   mute(peer: string): void {
     this.book.doubt(peer);
+    if (this.book.readers.has(peer)) this.#seat(peer, false);
   }
 
   /** `peer` may upload again. */
   unmute(peer: string): void {
+    if (this.book.readers.has(peer)) this.#seat(peer, true);
     if (this.#out.counts(peer)) this.book.holdings.trust(peer);
   }
 
   // ---- time
+
+  /** Tells whoever has another seat than before among those that bring the blob into its zone. */
+  tellSeats(): void {
+    if (!this.#imports.due) return;
+    for (const { peer, seat } of this.#imports.takeChanged()) this.#out.send(peer, { type: 'importer', blob: this.blob, ...seat });
+  }
 
   /** Gives out what can be given. */
   grant(nowMs: number): void {
@@ -277,6 +298,11 @@ export class Swarm {
   }
 
   // ---- inside
+
+  /** @param whole it fetches all of the blob. Who cannot pass on what it brings in is no importer. */
+  #seat(peer: string, whole: boolean): void {
+    this.#imports.put(peer, this.#view.zone(peer), whole && this.#out.counts(peer));
+  }
 
   /** What a seed has to sign; made once for all of them, as it goes over every digest. */
   #mapBytes(): Uint8Array | undefined {

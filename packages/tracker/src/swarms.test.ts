@@ -67,6 +67,44 @@ describe('digests', () => {
   });
 });
 
+describe('who brings a blob into a zone', () => {
+  const seatOf = (fleet: TestFleet, peer: string): unknown => {
+    const { seats, seat } = fleet.told(peer, 'importer').at(-1) ?? {};
+    return [seat, seats];
+  };
+
+  test('is told at once, to all of the zone and nobody else, and again when somebody leaves', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    for (const [peer, zone] of [['a', 'x'], ['b', 'x'], ['c', 'x'], ['d', 'y']] as const) fleet.zones.set(peer, zone);
+    for (const peer of ['a', 'b', 'c', 'd', 'nowhere']) fleet.reader(peer, blob);
+    expect(['a', 'b', 'c', 'd', 'nowhere'].map((peer) => seatOf(fleet, peer))).toEqual([[0, 3], [1, 3], [2, 3], [0, 1], [undefined, undefined]]);
+    fleet.forget();
+    fleet.say('b', { type: 'leave', blob, kept: false });
+    expect(['a', 'c', 'd'].map((peer) => seatOf(fleet, peer))).toEqual([[0, 2], [1, 2], [undefined, undefined]]);
+    fleet.swarms.leave('a');
+    fleet.pass(50);
+    expect(seatOf(fleet, 'c')).toEqual([0, 1]);
+  });
+
+  test('is nobody who wants only a part, or cannot pass it on', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(4);
+    for (const peer of ['a', 'b']) fleet.zones.set(peer, 'x');
+    for (const peer of ['a', 'b']) fleet.reader(peer, blob);
+    fleet.say('a', need(blob, 1, 0, [0, 2]));
+    expect([seatOf(fleet, 'a'), seatOf(fleet, 'b')]).toEqual([[undefined, 1], [0, 1]]);
+    fleet.say('a', need(blob, 1));
+    expect([seatOf(fleet, 'a'), seatOf(fleet, 'b')]).toEqual([[1, 2], [0, 2]]);
+    fleet.swarms.mute('b', true);
+    fleet.pass(50);
+    expect([seatOf(fleet, 'a'), seatOf(fleet, 'b')]).toEqual([[0, 1], [undefined, 1]]);
+    fleet.swarms.mute('b', false);
+    fleet.pass(50);
+    expect(seatOf(fleet, 'b')).toEqual([1, 2]);
+  });
+});
+
 describe('who is told of whom', () => {
   test('the mesh comes with the next tick, whole, and only when it changed', () => {
     const fleet = new TestFleet();

@@ -57,6 +57,7 @@ export interface SwarmsTotals {
 
 interface Agent {
   info: PeerInfo;
+  readonly zone: string | undefined;
   readonly swarms: Set<Swarm>;
   /** Connections beyond its mesh that it was handed out for. */
   load: number;
@@ -126,10 +127,10 @@ export class Swarms {
     }
   }
 
-  /** An agent's session has opened. */
-  join(info: PeerInfo): void {
-    this.#agents.set(info.peerId, { info, swarms: new Set(), load: 0 });
-    this.#mesh.add(info.peerId);
+  /** An agent's session has opened. @param zone where it stands, if it says so */
+  join(info: PeerInfo, zone?: string): void {
+    this.#agents.set(info.peerId, { info, zone, swarms: new Set(), load: 0 });
+    this.#mesh.add(info.peerId, zone);
   }
 
   /** An agent's session has ended: it is gone from everywhere at once. */
@@ -159,6 +160,7 @@ export class Swarms {
     for (const swarm of this.#dirty) {
       // Where there is little to give, it goes to the swarms in turn.
       if (leasing && !this.#limitsOf(swarm.blob).some((limit) => limit.scarce(nowMs))) swarm.grant(nowMs);
+      swarm.tellSeats();
       this.#place(swarm);
     }
     this.#dirty.clear();
@@ -239,7 +241,7 @@ export class Swarms {
         if (!this.#fits(message.blob, message.ranges)) return false;
         return this.#known(agent, message.blob, (swarm) => swarm.lost(peer, message.ranges));
       case 'need':
-        return this.#known(agent, message.blob, (swarm) => swarm.book.need(peer, message.runs, message.originRate, message.stretches ?? (message.within && [message.within])));
+        return this.#known(agent, message.blob, (swarm) => swarm.need(peer, message.runs, message.originRate, message.stretches ?? (message.within && [message.within])));
       case 'hedge':
         if (!this.#fits(message.blob, [[message.index, 1]])) return false;
         return this.#known(agent, message.blob, (swarm) => this.#init.window.over(nowMs) && swarm.book.hedge(peer, message.index, nowMs));
@@ -337,6 +339,7 @@ export class Swarms {
     const { epoch, random } = this.#init;
     const number = ++this.#numbers;
     const view = {
+      zone: (peer: string) => this.#agents.get(peer)?.zone,
       neighbours: (peer: string) => this.#mesh.neighbours(peer),
       load: (peer: string) => this.#agents.get(peer)?.load ?? 0,
       held: (peer: string): number => swarm.book.holdings.count(peer),

@@ -45,6 +45,8 @@ export class TestFleet {
   readonly quarantined: { peer: string; reason: string }[] = [];
   readonly badBlobs: BlobKey[] = [];
   readonly signatures = new Set<string>();
+  /** Where agents stand that join from now on. */
+  readonly zones = new Map<string, string>();
   nowMs = 1_000_000;
 
   constructor({ seed = 1, known = [], epoch = 3, limitsOf }: { seed?: number; known?: string[]; epoch?: number; limitsOf?: SwarmsInit['limitsOf'] } = {}) {
@@ -79,7 +81,7 @@ export class TestFleet {
   }
 
   join(...peers: string[]): void {
-    for (const peer of peers) this.swarms.join({ peerId: peer, addresses: [`/ip4/10.0.0.1/tcp/${5000 + this.swarms.agents}`] });
+    for (const peer of peers) this.swarms.join({ peerId: peer, addresses: [`/ip4/10.0.0.1/tcp/${5000 + this.swarms.agents}`] }, this.zones.get(peer));
   }
 
   /** One batch. */

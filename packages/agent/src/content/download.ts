@@ -11,6 +11,7 @@
 
 import type { IndexRange, ReadonlyBitfield } from '@flotilla/shared/bitfield';
 import type { BlobKey } from '@flotilla/shared/chunk-map';
+import type { ImportSeat } from '@flotilla/shared/import-seats';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import { AgentError, toAgentError } from '../errors.ts';
 import { Chunks } from './chunks.ts';
@@ -287,7 +288,12 @@ export class Download implements SwarmMember, LeaseMember {
     this.#swarm.connect(peers);
   }
 
+  importer(seat: ImportSeat): void {
+    this.#swarm.importer(seat);
+  }
+
   trackerChanged(connected: boolean): void {
+    if (!connected) this.#swarm.importer(undefined);
     this.#leases.forgetAsked();
     if (!connected && this.#chunks.repairing) this.#chunks.distrustPeers();
     this.#demandMoved();

@@ -4,6 +4,7 @@
 import type { IndexRange, ReadonlyBitfield } from '@flotilla/shared/bitfield';
 import type { BlobKey, ByteRange } from '@flotilla/shared/chunk-map';
 import type { Digest } from '@flotilla/shared/digest';
+import type { ImportSeat } from '@flotilla/shared/import-seats';
 import type { Reference } from '@flotilla/shared/reference';
 import type { Grant, LocateResponse, PeerInfo, Source } from '@flotilla/shared/tracker-api';
 
@@ -204,6 +205,8 @@ export interface SwarmHandle {
   retract(): void;
   /** Connects to holders outside the mesh. */
   connect(peers: readonly PeerInfo[]): void;
+  /** This host's seat among those of its zone that bring chunks of the blob into it; undefined: nobody gives out seats. */
+  importer(seat: ImportSeat | undefined): void;
   /** Whether any connected peer announces chunk `index` / reads it at the origin. */
   heldByPeer(index: number): boolean;
   readByPeer(index: number): boolean;
@@ -254,6 +257,8 @@ export interface LeaseMember {
   /** Forget these chunks. */
   invalid(ranges: readonly IndexRange[]): void;
   peers(peers: readonly PeerInfo[]): void;
+  /** Its seat among those of its zone that bring the blob's chunks into it. Good until the tracker goes. */
+  importer(seat: ImportSeat): void;
   /** The tracker came or went. While it is away leases follow the rules without a tracker. */
   trackerChanged(connected: boolean): void;
   /** Absent: it has no peers, and without a tracker it reads alone. */

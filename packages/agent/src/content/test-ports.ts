@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { chunkBounds, chunkCount, chunkSize, chunksOf } from '@flotilla/shared/chunk-map';
 import { parseDigest, type Digest } from '@flotilla/shared/digest';
+import type { ImportSeat } from '@flotilla/shared/import-seats';
 import type { LocateResponse, PeerInfo } from '@flotilla/shared/tracker-api';
 import { AgentError } from '../errors.ts';
 import type {
@@ -458,6 +459,7 @@ export class TestSwarmHandle implements SwarmHandle {
   reads: IndexRange[] = [];
   received = 0;
   retracted = 0;
+  seat: ImportSeat | undefined;
   left = false;
 
   constructor(member: SwarmMember) {
@@ -493,6 +495,10 @@ export class TestSwarmHandle implements SwarmHandle {
 
   connect(peers: readonly PeerInfo[]): void {
     for (const { peerId } of peers) this.peer(peerId, []);
+  }
+
+  importer(seat: ImportSeat | undefined): void {
+    this.seat = seat;
   }
 
   heldByPeer(index: number): boolean {

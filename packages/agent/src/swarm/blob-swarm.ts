@@ -7,11 +7,13 @@
 
 import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { chunkBounds, chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
+import { importSalt, type ImportSeat } from '@flotilla/shared/import-seats';
 import { MAX_RANGES_PER_FRAME, type ExchangeFrame } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { ChunkVerdict, Holding, SourceStatus, SwarmHandle, SwarmMember } from '../content/ports.ts';
 import { BlobPeer } from './blob-peer.ts';
 import type { SwarmCounters, SwarmLog } from './counters.ts';
+import { Imports } from './imports.ts';
 import type { Arrival, Fetch } from './intake.ts';
 import type { Link } from './link.ts';
 import { PeerFault } from './peer-fault.ts';
@@ -35,12 +37,20 @@ export interface NewsWaits {
 
 export const NEWS_WAITS: NewsWaits = { freshMs: 50, widelyHeldMs: 400, widelyHeld: 4 };
 
+/** Where this host stands. */
+export interface Place {
+  readonly selfId: string;
+  readonly zone: string;
+}
+
 export interface BlobSwarmContext {
   readonly budget: Budget;
   readonly random: () => number;
   readonly nowMs: () => number;
   soon(act: () => void): void;
   readonly news: NewsWaits;
+  /** Absent: this host stands nowhere in particular, and peers are all alike. */
+  readonly place?: Place | undefined;
   readonly counters: SwarmCounters;
   readonly log: SwarmLog;
   /** There may be something to ask of this peer now. */
@@ -69,6 +79,10 @@ export class BlobSwarm implements SwarmHandle {
   readonly #readers: Uint16Array;
   #member: SwarmMember | undefined;
   #picker: Picker | undefined;
+  /** Where this host stands in a zone, and fetches. */
+  #imports: Imports | undefined;
+  /** Chunks became open to peers of other zones. */
+  #opened = false;
   #reading: readonly IndexRange[] = [];
   #changed = false;
 
@@ -82,11 +96,18 @@ export class BlobSwarm implements SwarmHandle {
     this.#readers = new Uint16Array(member === undefined ? 0 : this.chunks);
     this.#member = member;
     if (member !== undefined) {
+      this.#imports = this.#gate();
       this.#picker = new Picker(this.chunks, {
         budget: context.budget,
         random: context.random,
         wants: (index) => member.wants(index),
         bytesOf: (index) => this.bytesOf(index),
+        imports: this.#imports && {
+          isForeign: (peerId) => this.#isForeign(this.#peers.get(peerId)!.link),
+          confined: (index) => this.#imports?.confined(index) ?? false,
+          gained: (index, foreign) => this.#imports?.gained(index, foreign),
+          lost: (index, foreign) => this.#imports?.lost(index, foreign),
+        },
       });
     }
   }
@@ -116,6 +137,7 @@ export class BlobSwarm implements SwarmHandle {
     const peer = new BlobPeer(link, this.chunks, this.#reading.length === 0);
     this.#peers.set(link.peerId, peer);
     this.#picker?.setHave(link.peerId, peer.have);
+    this.#tellMates();
     for (const frame of this.#news(peer)) link.outbox.send(frame);
     this.#sourcesChanged();
   }
@@ -130,6 +152,7 @@ export class BlobSwarm implements SwarmHandle {
       if (fetch.owner === this) link.intake.drop(this.channel, fetch.index);
     }
     this.#picker?.removePeer(link.peerId);
+    this.#tellMates();
     this.#wakeUseful();
     this.#sourcesChanged();
   }
@@ -180,6 +203,7 @@ export class BlobSwarm implements SwarmHandle {
     });
     if (index === undefined) return undefined;
     if (this.#picker.asked === asked) this.#context.counters.add('duplicate_requests', 1);
+    if (this.#imports?.stepsIn(index) === true && this.#isForeign(link)) this.#context.counters.add('stand_in_requests', 1);
     return { owner: this, channel: this.channel, index, bytes: this.bytesOf(index), sinceMs: nowMs };
   }
 
@@ -201,6 +225,7 @@ export class BlobSwarm implements SwarmHandle {
     if (member === undefined || picker === undefined) return;
     link.account.delivered(bytes.length, nowMs - fetch.sinceMs);
     this.#context.delivered(bytes.length, nowMs - fetch.sinceMs);
+    this.#imports?.moved();
     for (const peerId of picker.arrived(link.peerId, fetch.index)) this.#cancel(peerId, fetch.index);
     const act = (verdict: ChunkVerdict): void => this.#judged(link, fetch.index, bytes.length, verdict, picker);
     member.accept(fetch.index, digest, bytes, link.peerId).then(act, (error: unknown) => {
@@ -221,6 +246,8 @@ export class BlobSwarm implements SwarmHandle {
   /** Requests that are late may be asked of a second peer now, and a reader may starve. */
   tick(): void {
     if (this.#picker === undefined || this.#member === undefined) return;
+    this.#imports?.tick();
+    this.#wakeOpened();
     if (this.#picker.endgame || this.#member.urgent() !== undefined) for (const peer of this.#peers.values()) this.#context.wake(peer.link);
   }
 
@@ -235,6 +262,7 @@ export class BlobSwarm implements SwarmHandle {
   // ---- SwarmHandle: what the Download says
 
   announce(indexes: readonly number[]): void {
+    this.#imports?.moved();
     for (const index of indexes) {
       for (const peerId of this.#picker?.obtained(index) ?? []) this.#cancel(peerId, index);
     }
@@ -267,6 +295,11 @@ export class BlobSwarm implements SwarmHandle {
 
   connect(peers: readonly PeerInfo[]): void {
     this.#context.connect(peers);
+  }
+
+  importer(seat: ImportSeat | undefined): void {
+    this.#imports?.told(seat);
+    this.#wakeOpened();
   }
 
   heldByPeer(index: number): boolean {
@@ -315,6 +348,7 @@ export class BlobSwarm implements SwarmHandle {
     }
     this.#picker?.close();
     this.#picker = undefined;
+    this.#imports = undefined;
     this.#context.wakeAll();
   }
 
@@ -359,6 +393,33 @@ export class BlobSwarm implements SwarmHandle {
     return peer.news(this.channel, this.holding.have, this.#reading);
   }
 
+  #gate(): Imports | undefined {
+    const { place, nowMs } = this.#context;
+    if (place === undefined) return undefined;
+    return new Imports(this.chunks, {
+      selfId: place.selfId,
+      salt: importSalt(this.key.digest),
+      nowMs,
+      changed: (index, confined) => {
+        this.#picker?.confine(index, confined);
+        this.#opened ||= !confined;
+      },
+    });
+  }
+
+  #isForeign(link: BlobLink): boolean {
+    return isForeign(this.#context.place, link);
+  }
+
+  #tellMates(): void {
+    this.#imports?.mates([...this.#peers.values()].filter(({ link }) => link.session.zone !== undefined && !this.#isForeign(link)).map(({ link }) => link.peerId));
+  }
+
+  #wakeOpened(): void {
+    if (this.#opened) this.#wakeUseful();
+    this.#opened = false;
+  }
+
   #wakeUseful(): void {
     if (this.#picker === undefined) return;
     for (const [peerId, peer] of this.#peers) {
@@ -395,4 +456,9 @@ export class BlobSwarm implements SwarmHandle {
 /** Digest and size: two blobs of one digest and different sizes are not the same swarm. */
 export function blobId(key: BlobKey): string {
   return `${key.digest}/${key.size}`;
+}
+
+/** Both sides say where they stand, and it is not the same zone. */
+export function isForeign(place: Place | undefined, { session: { zone } }: BlobLink): boolean {
+  return place !== undefined && zone !== undefined && zone !== place.zone;
 }

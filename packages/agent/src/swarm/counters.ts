@@ -4,6 +4,9 @@ export type SwarmCounter =
   /** chunk bytes sent, and chunk bytes that came and were kept */
   | 'uploaded_bytes'
   | 'kept_bytes'
+  /** of what came from peers, wanted or not, and of what was sent: from and to peers of other zones */
+  | 'zone_in_bytes'
+  | 'zone_out_bytes'
   /** whole chunks that were here already, or not wanted any more */
   | 'duplicate_bytes'
   /** pieces that were not asked for, or whose request had been cancelled */
@@ -13,6 +16,8 @@ export type SwarmCounter =
   | 'requests'
   | 'duplicate_requests'
   | 'stalled_requests'
+  /** asked across zones in place of whoever should have brought the chunk in */
+  | 'stand_in_requests'
   | 'busy_answers'
   | 'failed_reads'
   | 'sessions_opened'

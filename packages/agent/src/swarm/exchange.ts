@@ -12,7 +12,7 @@ import { isDigest } from '@flotilla/shared/digest';
 import { MAX_BLOB_BYTES, MAX_INTERESTS } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { Holding, Holdings, Swarm, SwarmHandle, SwarmMember } from '../content/ports.ts';
-import { BlobSwarm, blobId, NEWS_WAITS, type BlobLink, type BlobSwarmContext, type NewsWaits } from './blob-swarm.ts';
+import { BlobSwarm, blobId, isForeign, NEWS_WAITS, type BlobLink, type BlobSwarmContext, type NewsWaits, type Place } from './blob-swarm.ts';
 import type { SwarmCounters, SwarmLog } from './counters.ts';
 import type { TokenBucket } from './limits.ts';
 import type { Interest } from './link.ts';
@@ -37,6 +37,8 @@ export interface ExchangeComponents {
   readonly random: () => number;
   readonly timers: Timers;
   readonly downloadLimit: TokenBucket;
+  /** Where this host stands. @default nowhere in particular */
+  readonly place?: Place | undefined;
   readonly forged: (peerId: string, key: BlobKey, index: number) => void;
   readonly connect: (peers: readonly PeerInfo[]) => void;
 }
@@ -64,7 +66,7 @@ export class Exchange implements Swarm {
       fetching: () => this.#fetching,
       links: () => this.#links.values(),
     });
-    this.#uploader = new Uploader({ counters, log, nowMs, unreadable: (blob) => void this.#lookAgain(blob) });
+    this.#uploader = new Uploader({ counters, log, nowMs, isForeign: (link) => isForeign(components.place, link), unreadable: (blob) => void this.#lookAgain(blob) });
     this.#context = {
       budget: this.#budget,
       random,
@@ -73,6 +75,7 @@ export class Exchange implements Swarm {
       news,
       counters,
       log,
+      place: components.place,
       wake: (link) => this.#requests.wake(link),
       delivered: (chunkBytes, latencyMs) => this.#requests.delivered(chunkBytes, latencyMs),
       wakeAll: () => this.#requests.wakeAll(),
@@ -259,6 +262,7 @@ export class Exchange implements Swarm {
     const nowMs = this.#with.nowMs();
     const arrival = link.intake.take(piece, blob?.channel, nowMs);
     link.account.received(piece.payload.length, nowMs);
+    if (isForeign(this.#with.place, link)) this.#with.counters.add('zone_in_bytes', piece.payload.length);
     blob?.moved(link.peerId, 'down', piece.payload.length, nowMs);
     if (arrival === undefined || blob === undefined) return;
     blob.arrived(link, arrival, nowMs);

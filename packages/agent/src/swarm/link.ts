@@ -19,6 +19,8 @@ export interface Interest {
 export interface LinkSession {
   readonly peerId: string;
   readonly closed: boolean;
+  /** Where the peer stands; undefined: it does not say. */
+  readonly zone?: string | undefined;
   readonly outbox: Pick<Outbox, 'send' | 'later' | 'sendChunk' | 'dropChunk' | 'blockedMs'>;
   close(reason: Error): void;
 }

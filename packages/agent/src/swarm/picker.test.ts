@@ -1,17 +1,36 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Bitfield } from '@flotilla/shared/bitfield';
-import { Budget, MAX_DUPLICATES, Picker, type PickContext } from './picker.ts';
+import { Budget, MAX_DUPLICATES, Picker, type ImportGate, type PickContext } from './picker.ts';
 
 const BYTES = 100;
 const at = (nowMs: number): PickContext => ({ nowMs, patienceMs: 50 });
 
+/** Peers whose names begin with f stand in another zone; chunks in `confined` are not to be asked of them. */
 function setUp(chunks: number, { maxBytes = 1e9, random = (): number => 0 } = {}) {
   const have = new Set<number>();
   const unwanted = new Set<number>();
+  const confined = new Set<number>();
+  const heldBy = { here: new Map<number, number>(), outside: new Map<number, number>() };
+  const count = (index: number, foreign: boolean, step: number): void => {
+    const held = foreign ? heldBy.outside : heldBy.here;
+    held.set(index, (held.get(index) ?? 0) + step);
+  };
+  const imports: ImportGate = {
+    isForeign: (peer) => peer.startsWith('f'),
+    confined: (index) => confined.has(index),
+    gained: (index, foreign) => count(index, foreign, 1),
+    lost: (index, foreign) => count(index, foreign, -1),
+  };
   const budget = new Budget(maxBytes);
   const wants = (index: number): boolean => !have.has(index) && !unwanted.has(index);
-  const picker = new Picker(chunks, { budget, random, wants, bytesOf: () => BYTES });
+  const picker = new Picker(chunks, { budget, random, wants, bytesOf: () => BYTES, imports });
+  const confine = (index: number, on: boolean): void => {
+    if (confined.has(index) === on) return;
+    if (on) confined.add(index);
+    else confined.delete(index);
+    picker.confine(index, on);
+  };
   const hold = (peer: string, ...indexes: number[]): void => {
     const field = new Bitfield(chunks);
     for (const index of indexes) field.set(index);
@@ -23,7 +42,7 @@ function setUp(chunks: number, { maxBytes = 1e9, random = (): number => 0 } = {}
     picker.settled(index);
     return cancelled;
   };
-  return { picker, have, unwanted, budget, hold, deliver };
+  return { picker, have, unwanted, budget, hold, deliver, confined, confine, heldBy };
 }
 
 describe('which chunk', () => {
@@ -91,6 +110,24 @@ describe('which chunk', () => {
   });
 });
 
+describe('zones', () => {
+  test('a confined chunk is asked of peers of the own zone only, urgent or late as it may be', () => {
+    const { picker, hold, confine } = setUp(2);
+    hold('f1', 0, 1);
+    hold('f2', 0, 1);
+    confine(0, true);
+    expect(picker.pick('f1', { ...at(0), urgent: 0 })).toBe(1);
+    expect(picker.useful('f2')).toBe(false);
+    expect(picker.pick('f2', { ...at(0), urgent: 0 })).toBeUndefined();
+    hold('a', 0);
+    expect(picker.pick('a', at(0))).toBe(0);
+    confine(1, true);
+    expect(picker.pick('f2', at(1000))).toBeUndefined();
+    confine(0, false);
+    expect(picker.pick('f2', at(1000))).toBe(0);
+  });
+});
+
 describe('the endgame', () => {
   test('a late request is asked once more, the loser is cancelled', () => {
     const { picker, hold, deliver, budget } = setUp(1);
@@ -148,7 +185,7 @@ type Step =
   | { kind: 'have'; peer: number; first: number; count: number }
   | { kind: 'replace'; peer: number; bits: number }
   | { kind: 'gone' | 'pick' | 'arrive' | 'refuse' | 'conflict' | 'fail'; peer: number }
-  | { kind: 'want' | 'origin'; index: number };
+  | { kind: 'want' | 'origin' | 'confine'; index: number };
 
 const CHUNKS = 12;
 const PEERS = 4;
@@ -159,14 +196,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ kind: fc.constant('replace' as const), peer, bits: fc.nat(2 ** CHUNKS - 1) }),
   { weight: 6, arbitrary: fc.record({ kind: fc.constant('pick' as const), peer }) },
   fc.record({ kind: fc.constantFrom('gone' as const, 'arrive' as const, 'refuse' as const, 'conflict' as const, 'fail' as const), peer }),
-  fc.record({ kind: fc.constantFrom('want' as const, 'origin' as const), index }),
+  fc.record({ kind: fc.constantFrom('want' as const, 'origin' as const, 'confine' as const), index }),
 );
 
 test('whatever happens: only what is held and wanted is asked, never beyond the bounds, and in the end everything', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 200 }), fc.infiniteStream(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })), (steps, randoms) => {
       const maxBytes = 5 * BYTES;
-      const { picker, have, unwanted, budget } = setUp(CHUNKS, { maxBytes, random: () => randoms.next().value as number });
+      const { picker, have, unwanted, budget, confined, confine, heldBy } = setUp(CHUNKS, { maxBytes, random: () => randoms.next().value as number });
       const held = new Map<string, Set<number>>();
       const asked: { peer: string; index: number }[] = [];
       const refused = new Set<string>();
@@ -180,6 +217,7 @@ test('whatever happens: only what is held and wanted is asked, never beyond the 
       const check = (id: string, picked: number): void => {
         expect(of(id).has(picked)).toBe(true);
         expect(have.has(picked) || unwanted.has(picked) || refused.has(`${id}/${picked}`)).toBe(false);
+        expect(id.startsWith('f') && confined.has(picked)).toBe(false);
         const before = asked.filter((each) => each.index === picked);
         expect(before.map((each) => each.peer)).not.toContain(id);
         expect(before.length).toBeLessThanOrEqual(1);
@@ -209,7 +247,7 @@ test('whatever happens: only what is held and wanted is asked, never beyond the 
       };
       for (const each of steps) {
         nowMs += 20;
-        const id = 'peer' in each ? `p${each.peer}` : '';
+        const id = 'peer' in each ? `${each.peer < 2 ? 'p' : 'f'}${each.peer}` : '';
         switch (each.kind) {
           case 'have': {
             const count = Math.min(each.count, CHUNKS - each.first);
@@ -254,6 +292,9 @@ test('whatever happens: only what is held and wanted is asked, never beyond the 
             if (one !== undefined) picker.failed(id, one.index);
             break;
           }
+          case 'confine':
+            confine(each.index, !confined.has(each.index));
+            break;
           case 'want':
             if (!unwanted.delete(each.index)) unwanted.add(each.index);
             picker.refresh();
@@ -265,7 +306,17 @@ test('whatever happens: only what is held and wanted is asked, never beyond the 
         }
         expect(budget.usedBytes).toBe(asked.length * BYTES);
         expect(budget.usedBytes).toBeLessThanOrEqual(maxBytes);
-        for (let i = 0; i < CHUNKS; i++) expect(picker.availability(i)).toBe([...held.values()].filter((set) => set.has(i)).length);
+        for (let i = 0; i < CHUNKS; i++) {
+          const holders = [...held].filter(([, set]) => set.has(i)).map(([name]) => name);
+          expect(picker.availability(i)).toBe(holders.length);
+          expect(heldBy.outside.get(i) ?? 0).toBe(holders.filter((name) => name.startsWith('f')).length);
+          expect(heldBy.here.get(i) ?? 0).toBe(holders.filter((name) => name.startsWith('p')).length);
+        }
+        // A peer is passed over exactly where it has nothing that may be asked of it.
+        for (const [name, set] of held) {
+          const free = [...set].some((i) => !have.has(i) && !unwanted.has(i) && !refused.has(`${name}/${i}`) && !asked.some((one) => one.index === i) && !(name.startsWith('f') && confined.has(i)));
+          expect(picker.useful(name)).toBe(free);
+        }
       }
       // Let every peer deliver what it is asked until nothing more is asked.
       for (let round = 0; round < 3 * CHUNKS; round++) {
@@ -276,7 +327,7 @@ test('whatever happens: only what is held and wanted is asked, never beyond the 
         }
       }
       for (let i = 0; i < CHUNKS; i++) {
-        const available = [...held].some(([id, set]) => set.has(i) && !refused.has(`${id}/${i}`));
+        const available = [...held].some(([id, set]) => set.has(i) && !refused.has(`${id}/${i}`) && !(id.startsWith('f') && confined.has(i)));
         if (available && !unwanted.has(i)) expect(have.has(i)).toBe(true);
       }
       expect(budget.usedBytes).toBe(0);

@@ -46,6 +46,15 @@ export class Budget {
   }
 }
 
+/** Peers in other zones, and which chunks may be asked of them (imports.ts). Told of every gain and loss, whatever its own answer. */
+export interface ImportGate {
+  isForeign(peerId: string): boolean;
+  /** Where this changes `confine` is to be called. */
+  confined(index: number): boolean;
+  gained(index: number, foreign: boolean): void;
+  lost(index: number, foreign: boolean): void;
+}
+
 export interface PickerComponents {
   readonly budget: Budget;
   /** `[0, 1)` */
@@ -53,6 +62,8 @@ export interface PickerComponents {
   /** Whether the chunk should be asked of peers now. Asked again at each pick. */
   readonly wants: (index: number) => boolean;
   readonly bytesOf: (index: number) => number;
+  /** @default all peers stand in one zone */
+  readonly imports?: ImportGate | undefined;
 }
 
 export interface PickContext {
@@ -73,6 +84,8 @@ interface Holder {
   /** Free chunks that it holds and may be asked for. */
   useful: number;
   readonly forbidden: Set<number>;
+  /** In another zone. */
+  readonly foreign: boolean;
 }
 
 interface Request {
@@ -139,7 +152,7 @@ export class Picker {
   /** What the peer holds, in place of what it held before. */
   setHave(peerId: string, have: ReadonlyBitfield): void {
     const before = this.#holders.get(peerId);
-    const holder: Holder = before ?? { have: new Bitfield(this.#chunks), useful: 0, forbidden: new Set() };
+    const holder: Holder = before ?? { have: new Bitfield(this.#chunks), useful: 0, forbidden: new Set(), foreign: this.#with.imports?.isForeign(peerId) ?? false };
     this.#holders.set(peerId, holder);
     for (let index = 0; index < this.#chunks; index++) {
       if (have.has(index) === holder.have.has(index)) continue;
@@ -178,8 +191,16 @@ export class Picker {
   forbid(peerId: string, index: number): void {
     const holder = this.#holders.get(peerId);
     if (holder === undefined || holder.forbidden.has(index)) return;
-    if (this.#states[index] === FREE && holder.have.has(index)) holder.useful--;
+    if (this.#states[index] === FREE && this.#mayGive(holder, index)) holder.useful--;
     holder.forbidden.add(index);
+  }
+
+  /** The chunk may be asked of peers of other zones no more, or again. */
+  confine(index: number, confined: boolean): void {
+    if (this.#states[index] !== FREE) return;
+    for (const holder of this.#holders.values()) {
+      if (holder.foreign && holder.have.has(index) && !holder.forbidden.has(index)) holder.useful += confined ? -1 : 1;
+    }
   }
 
   /** Chooses a chunk for this peer and counts it as asked. undefined: nothing to ask of it now. */
@@ -268,7 +289,7 @@ export class Picker {
       const [only] = requests;
       if (requests.length > 1 || only === undefined || only.peerId === peerId) continue;
       if (nowMs - only.sinceMs < patienceMs) continue;
-      if (holder.have.has(index) && !holder.forbidden.has(index) && this.#with.wants(index)) return index;
+      if (this.#mayGive(holder, index) && this.#with.wants(index)) return index;
     }
     return undefined;
   }
@@ -279,7 +300,7 @@ export class Picker {
     for (let left = bucket.length; left > 0 && bucket.length > 0; left--) {
       if (at >= bucket.length) at = 0;
       const index = bucket[at]!;
-      if (holder.have.has(index) && !holder.forbidden.has(index)) {
+      if (this.#mayGive(holder, index)) {
         if (this.#with.wants(index)) return index;
         this.#setFree(index, false); // another chunk stands at `at` now, perhaps one already passed: look at all again
         left = bucket.length + 1;
@@ -289,19 +310,26 @@ export class Picker {
   }
 
   #mayAsk(holder: Holder, index: number): boolean {
-    return this.#states[index] === FREE && holder.have.has(index) && !holder.forbidden.has(index) && this.#with.wants(index);
+    return this.#states[index] === FREE && this.#mayGive(holder, index) && this.#with.wants(index);
+  }
+
+  /** It holds the chunk, and may be asked for it. */
+  #mayGive({ have, forbidden, foreign }: Holder, index: number): boolean {
+    return have.has(index) && !forbidden.has(index) && !(foreign && this.#with.imports!.confined(index));
   }
 
   #gain(holder: Holder, index: number): void {
     holder.have.set(index);
     this.#level(index, 1);
-    if (this.#states[index] === FREE && !holder.forbidden.has(index)) holder.useful++;
+    if (this.#states[index] === FREE && this.#mayGive(holder, index)) holder.useful++;
+    this.#with.imports?.gained(index, holder.foreign);
   }
 
   #lose(holder: Holder, index: number): void {
+    if (this.#states[index] === FREE && this.#mayGive(holder, index)) holder.useful--;
     holder.have.clear(index);
     this.#level(index, -1);
-    if (this.#states[index] === FREE && !holder.forbidden.has(index)) holder.useful--;
+    this.#with.imports?.lost(index, holder.foreign);
   }
 
   #level(index: number, step: 1 | -1): void {
@@ -319,7 +347,7 @@ export class Picker {
     const step = free ? 1 : -1;
     this.#free += step;
     for (const holder of this.#holders.values()) {
-      if (holder.have.has(index) && !holder.forbidden.has(index)) holder.useful += step;
+      if (this.#mayGive(holder, index)) holder.useful += step;
     }
   }
 

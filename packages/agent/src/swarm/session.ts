@@ -36,6 +36,8 @@ export interface SessionInit {
   /** Our own membership. */
   readonly membership: string;
   readonly agentVersion: string;
+  /** Where this host stands. */
+  readonly zone: string | undefined;
   /** Throws where `membership` does not make `peerId` a member. */
   readonly check: (membership: string, peerId: string) => void;
   readonly uploadLimit: TokenBucket;
@@ -50,6 +52,8 @@ export class PeerSession {
   readonly connection: Connection;
   readonly openedBy: string;
   readonly outbox: Outbox;
+  /** Where the peer stands, as it says; known once ready. */
+  zone: string | undefined;
   /** When anything last came from the peer. */
   heardAtMs: number;
   readonly #init: SessionInit;
@@ -90,6 +94,7 @@ export class PeerSession {
       membership: init.membership,
       capabilities: [],
       agentVersion: init.agentVersion,
+      ...(init.zone !== undefined && { zone: init.zone }),
     });
   }
 
@@ -162,6 +167,7 @@ export class PeerSession {
     this.#checkVersion(frame.version, frame.agentVersion);
     this.#verify(frame.membership);
     this.#membership = frame.membership;
+    this.zone = frame.zone;
     this.#state = 'ready';
     clearTimeout(this.#helloTimer);
     this.#settled.resolve();

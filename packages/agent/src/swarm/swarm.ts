@@ -40,6 +40,8 @@ export interface SwarmInit {
   /** The peer sent bytes that contradict the digest that it sent with them. It is banned here already. */
   readonly onForged: (peerId: string, key: BlobKey, index: number) => void;
   readonly agentVersion: string;
+  /** Where this host stands. @default nowhere in particular */
+  readonly zone?: string | undefined;
   /** Bytes per second; undefined: no limit */
   readonly uploadLimit?: number | undefined;
   /** Shared with whatever else this host downloads. @default no limit */
@@ -150,6 +152,7 @@ export class PeerSwarm implements Swarm {
       random: Math.random,
       timers: systemTimers,
       downloadLimit: this.#downloadLimit,
+      place: init.zone === undefined ? undefined : { selfId: this.peerId, zone: init.zone },
       forged: (peerId, key, index) => this.#forged(peerId, key, index),
       connect: (peers) => this.#mesh.connect(peers),
     });
@@ -309,6 +312,7 @@ export class PeerSwarm implements Swarm {
       openedBy,
       membership,
       agentVersion: this.#init.agentVersion,
+      zone: this.#init.zone,
       check: this.#init.checkMembership,
       uploadLimit: this.#uploadLimit,
       helloTimeoutMs: this.#init.helloTimeoutMs ?? HELLO_TIMEOUT_MS,

@@ -25,6 +25,8 @@ export interface UploaderComponents {
   readonly counters: SwarmCounters;
   readonly log: SwarmLog;
   readonly nowMs: () => number;
+  /** It stands in another zone. */
+  readonly isForeign: (link: BlobLink) => boolean;
   /** The blob's bytes could not be read. */
   readonly unreadable: (blob: BlobSwarm) => void;
 }
@@ -130,6 +132,7 @@ export class Uploader {
         link.account.sent(count, nowMs);
         blob.moved(link.peerId, 'up', count, nowMs);
         this.#with.counters.add('uploaded_bytes', count);
+        if (this.#with.isForeign(link)) this.#with.counters.add('zone_out_bytes', count);
       },
       done: () => this.#end(job),
     };

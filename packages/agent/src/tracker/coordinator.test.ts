@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Bitfield, type IndexRange } from '@flotilla/shared/bitfield';
 import { chunkMapSigningBytes, type BlobKey } from '@flotilla/shared/chunk-map';
 import { parseDigest } from '@flotilla/shared/digest';
+import type { ImportSeat } from '@flotilla/shared/import-seats';
 import { formatJoinToken, type JoinToken } from '@flotilla/shared/join-token';
 import { packDigests, type AgentMessage, type PeerInfo } from '@flotilla/shared/tracker-api';
 import { publicKeyFromProtobuf } from '@libp2p/crypto/keys';
@@ -60,6 +61,9 @@ class Member implements LeaseMember {
   }
   peers(peers: readonly PeerInfo[]): void {
     this.#called(`peers ${peers.length}`);
+  }
+  importer(seat: ImportSeat): void {
+    this.#called(`importer ${seat.seat} of ${seat.seats}`);
   }
   trackerChanged(connected: boolean): void {
     this.#called(`tracker ${connected}`);

@@ -219,6 +219,7 @@ export class TrackerCoordinator implements Coordinator {
         for (const joined of this.#joined.values()) if (joined.revoke(event.leaseId, event.keep)) return;
         return;
       case 'peers':
+      case 'importer':
       case 'digests':
       case 'invalid':
         this.#joined.get(keyOf(event.blob))?.event(event);

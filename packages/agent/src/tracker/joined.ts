@@ -27,7 +27,7 @@ export interface JoinedComponents {
   left(joined: Joined): void;
 }
 
-type BlobEvent = Extract<TrackerEvent, { type: 'grant' | 'peers' | 'digests' | 'invalid' }>;
+type BlobEvent = Extract<TrackerEvent, { type: 'grant' | 'peers' | 'importer' | 'digests' | 'invalid' }>;
 
 export class Joined implements LeaseHandle {
   readonly member: LeaseMember;
@@ -103,6 +103,9 @@ export class Joined implements LeaseHandle {
         return;
       case 'peers':
         this.member.peers(event.peers);
+        return;
+      case 'importer':
+        this.member.importer({ seats: event.seats, ...(event.seat !== undefined && { seat: event.seat }) });
         return;
       case 'digests': {
         const digests = unpack(event.digests);
