@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { crowdS, fastHostsS, staggeredS, transferS, wavesS } from './bound.ts';
+import { crowdS, fastHostsS, staggeredS, transferS, wavesS, zonesS } from './bound.ts';
 
 const MIB = 1024 ** 2;
 const crowd = (hosts: number, bps: number): { originBps: number; hostsBps: number[] } => ({ originBps: bps, hostsBps: Array.from({ length: hosts }, () => bps) });
@@ -26,6 +26,15 @@ test('who starts at the end of the others takes a transfer more', () => {
 
 test('a wave of equal hosts takes one transfer once others hold the blob', () => {
   expect(wavesS(MIB, 20e6, 20e6, [3, 3, 3])).toBeCloseTo(3 * transferS(MIB, 20e6), 9);
+});
+
+test('zones: narrow links between them set the bound, else the hosts or the way out of the origin do', () => {
+  const zone = (linkBps: number, ...hostsBps: number[]): { linkBps: number; hostsBps: number[] } => ({ linkBps, hostsBps });
+  expect(zonesS(MIB, 20e6, [zone(5e6, 20e6, 20e6), zone(10e6, 20e6)])).toBe(transferS(MIB, 5e6));
+  expect(zonesS(MIB, 20e6, [zone(1e9, 20e6, 4e6), zone(1e9, 20e6)])).toBe(transferS(MIB, 4e6));
+  expect(zonesS(MIB, 2e6, [zone(5e6, 20e6), zone(5e6, 20e6)])).toBe(transferS(MIB, 2e6));
+  // What five hosts of a zone must pass on among themselves.
+  expect(zonesS(MIB, 1e9, [zone(10e6, 10e6, 2e6, 2e6, 2e6, 2e6), zone(1e9, 1e9)])).toBe(transferS(MIB, 2e6));
 });
 
 test('no bound is below what any single link allows', () => {

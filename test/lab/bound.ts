@@ -31,6 +31,22 @@ export function staggeredS(bytes: number, links: Links, startsS: readonly number
   return Math.max(crowdS(bytes, links), ...own);
 }
 
+export interface ZoneLinks {
+  /** The zone's link to all others and to the origin, the same in and out. */
+  readonly linkBps: number;
+  readonly hostsBps: readonly number[];
+}
+
+/**
+ * T* of zones: nobody can be faster than a crowd of all hosts, than a crowd of the zones as if each were one host, or than each zone
+ * taken for a crowd whose origin is its link.
+ */
+export function zonesS(bytes: number, originBps: number, zones: readonly ZoneLinks[]): number {
+  const all = crowdS(bytes, { originBps, hostsBps: zones.flatMap(({ hostsBps }) => hostsBps) });
+  const between = crowdS(bytes, { originBps, hostsBps: zones.map(({ linkBps }) => linkBps) });
+  return Math.max(all, between, ...zones.map(({ linkBps, hostsBps }) => crowdS(bytes, { originBps: linkBps, hostsBps })));
+}
+
 /** Waves of equal hosts, each from when the one before has ended; who is done helps those that follow. */
 export function wavesS(bytes: number, originBps: number, hostBps: number, waves: readonly number[]): number {
   let doneHosts = 0;

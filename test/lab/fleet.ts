@@ -44,6 +44,8 @@ export interface FleetInit {
   readonly resolveByTracker: boolean;
   /** Hosts whose agents send wrong bytes on. */
   readonly liars: readonly number[];
+  /** Hosts by zone; none: the agents are told of none. */
+  readonly zones: readonly (readonly number[])[];
   readonly signal: AbortSignal;
 }
 
@@ -145,10 +147,11 @@ async function startTracker({ tracker: link, dir, originUrl, resolveByTracker, s
   }
 }
 
-function startAgent({ tracker, originUrl, dir, resolveByTracker, trace, profileDir, nodeFlags, liars }: FleetInit, link: Link, host: number, opened: AsyncDisposableStack): FleetAgent {
+function startAgent({ tracker, originUrl, dir, resolveByTracker, trace, profileDir, nodeFlags, liars, zones }: FleetInit, link: Link, host: number, opened: AsyncDisposableStack): FleetAgent {
   const dataDir = join(dir, link.port);
   const logFile = join(dir, `${link.port}.log`);
   const traceFile = join(dir, `${link.port}.trace`);
+  const zone = zones.findIndex((hosts) => hosts.includes(host));
   const args = [
     ...nodeFlags,
     ...(trace ? ['--import', TRACE_HOOK] : []),
@@ -156,6 +159,7 @@ function startAgent({ tracker, originUrl, dir, resolveByTracker, trace, profileD
     ...(profileDir !== undefined && host === 0 ? ['--cpu-prof', '--cpu-prof-dir', profileDir] : []),
     'packages/agent/src/main.ts', 'agent',
     '--name', link.port,
+    ...(zone < 0 ? [] : ['--zone', `zone${zone + 1}`]),
     '--data', dataDir,
     '--p2p-listen', '0.0.0.0:5051',
     '--advertise', link.address,

@@ -94,14 +94,19 @@ async function runAll(options: LabOptions, signal: AbortSignal): Promise<Compare
   return all;
 }
 
-async function build({ trackerRateBps, originRateBps, congestion }: LabOptions, { fleet, hostsBps }: Plan, opened: AsyncDisposableStack, signal: AbortSignal): Promise<Places> {
+async function build({ trackerRateBps, originRateBps, congestion }: LabOptions, { fleet, hostsBps, zones }: Plan, opened: AsyncDisposableStack, signal: AbortSignal): Promise<Places> {
   const network = await Network.create(congestion, opened, signal);
   const origin = await network.attach('origin', originRateBps);
   const tracker = fleet ? await network.attach('tracker', trackerRateBps) : origin;
+  const zonePorts: string[] = [];
+  for (const [zone] of zones?.hosts.entries() ?? []) zonePorts.push(await network.addZone(zone + 1, zones!.linkBps));
   const hosts: Link[] = [];
-  for (const [host, rateBps] of hostsBps.entries()) hosts.push(await network.attach(`h${host + 1}`, rateBps));
+  for (const [host, rateBps] of hostsBps.entries()) {
+    const zone = zones?.hosts.findIndex((members) => members.includes(host));
+    hosts.push(await network.attach(`h${host + 1}`, rateBps, zone === undefined ? 0 : zone + 1));
+  }
   say(`the network of ${hosts.length} hosts is up`);
-  return { network, origin, tracker, hosts };
+  return { network, origin, tracker, hosts, zonePorts };
 }
 
 function say(line: string): void {

@@ -24,6 +24,8 @@ export interface Observed {
   readonly origin: OriginUse;
   /** Bytes down the hosts' links, by the interfaces and frame by frame; and what all interfaces have sent to the bridge and had from it. */
   readonly wire: { readonly interfaces: number; readonly frames: number; readonly sent: number; readonly received: number };
+  /** What came into each zone: bytes by the interface of its link, and chunk bytes by what the agents had from other zones and the registry sent them. */
+  readonly zones: readonly { readonly wire: number; readonly payload: number }[];
   /** Ports of the timeline. */
   readonly originPort: string;
   readonly samples: readonly Sample[];
@@ -63,6 +65,10 @@ export interface Figures {
   readonly framesPerPayload: number;
   /** Of all bytes sent, those that did not fit into the queue before the receiver's link: they were sent again. */
   readonly lostShare: number;
+  /** Payload that came into each zone over its link, over the image; the largest; and the same of all bytes on that link. Absent without zones. */
+  readonly zoneCopies: readonly number[] | undefined;
+  readonly zoneCopiesMax: number | undefined;
+  readonly zoneWireMax: number | undefined;
   readonly cpuPerGiB: number;
   readonly agentCpuPerGiB: number;
   readonly trackerCpuPerGiB: number;
@@ -124,6 +130,7 @@ export function figuresOf(observed: Observed): Figures {
     wirePerPayload: wire.interfaces / delivered,
     framesPerPayload: wire.frames / delivered,
     lostShare: 1 - wire.received / wire.sent,
+    ...zoneFigures(observed.zones, imageBytes),
     cpuPerGiB: perGiB(cpuSeconds.agents + cpuSeconds.tracker + cpuSeconds.registry),
     agentCpuPerGiB: perGiB(cpuSeconds.agents),
     trackerCpuPerGiB: perGiB(cpuSeconds.tracker),
@@ -143,6 +150,12 @@ export function figuresOf(observed: Observed): Figures {
     complaints: [...new Set(spoilt.map(({ complaint }) => complaint ?? ''))].slice(0, 5),
     died: observed.died,
   };
+}
+
+function zoneFigures(zones: Observed['zones'], imageBytes: number): Pick<Figures, 'zoneCopies' | 'zoneCopiesMax' | 'zoneWireMax'> {
+  if (zones.length === 0) return { zoneCopies: undefined, zoneCopiesMax: undefined, zoneWireMax: undefined };
+  const zoneCopies = zones.map(({ payload }) => payload / imageBytes);
+  return { zoneCopies, zoneCopiesMax: Math.max(...zoneCopies), zoneWireMax: Math.max(...zones.map(({ wire }) => wire / imageBytes)) };
 }
 
 function isKilled(plan: Plan, host: number): boolean {

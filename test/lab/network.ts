@@ -1,8 +1,10 @@
-// The lab's network: a namespace per host, one bridge in a namespace of its own, a token bucket on both ends of each link.
+// The lab's network: a namespace per host, bridges in a namespace of their own, a token bucket on both ends of each link.
 //
 //   [host h1] eth0 ─tbf─ ─tbf─ h1 ┐
 //   [host h2] eth0 ─tbf─ ─tbf─ h2 ├ br0   [the bridge's namespace]
 //   [origin]  eth0 ─tbf─ ─tbf─ …  ┘
+//
+// A zone is a bridge of its own, joined to br0 by a link with token buckets at both ends:   br0 ─ zone1 ─tbf─ ─tbf─ zone1in ─ br1
 //
 // Invariant: nothing of the machine's own network is touched; deleting the namespaces removes all of it.
 // A namespace is deleted only once no process is left in it, so processes are ended first.
@@ -40,6 +42,8 @@ export class Network {
   readonly #namespaces: string[] = [];
   #keeper: LabProcess | undefined;
   #hosts = 0;
+  /** Devices that are nobody's link: bridges, the loopback, the inner ends of the zones' links. */
+  readonly #apart = new Set(['br0', 'lo']);
 
   private constructor(congestion: string | undefined, signal: AbortSignal) {
     this.#prefix = `${NAMESPACE_PREFIX}${process.pid}-`;
@@ -62,15 +66,33 @@ export class Network {
     return network;
   }
 
-  /** A new host on the bridge. */
-  async attach(name: string, rateBps: number): Promise<Link> {
+  /** A new zone, with a link of this rate, each way, to where everything else is. @returns the port that counts what goes in (down) and out (up) */
+  async addZone(number: number, rateBps: number): Promise<string> {
+    const [port, inner, bridge] = [`zone${number}`, `zone${number}in`, `br${number}`];
+    await run('ip', ['-n', this.#bridge, '-batch', '-'], {
+      signal: this.#signal,
+      input: [
+        `link add name ${bridge} type bridge`,
+        `link set dev ${bridge} up addrgenmode none`,
+        `link add name ${port} type veth peer name ${inner}`,
+        `link set dev ${port} master br0 addrgenmode none up`,
+        `link set dev ${inner} master ${bridge} addrgenmode none up\n`,
+      ].join('\n'),
+    });
+    for (const device of [port, inner]) await run('tc', ['-n', this.#bridge, 'qdisc', 'add', 'dev', device, 'root', 'tbf', 'rate', `${rateBps}bit`, ...BUCKET], { signal: this.#signal });
+    this.#apart.add(inner).add(bridge);
+    return port;
+  }
+
+  /** A new host. @param zone its number; absent: where the origin is */
+  async attach(name: string, rateBps: number, zone = 0): Promise<Link> {
     const at = ++this.#hosts;
     const link: Link = { namespace: this.#prefix + name, address: `10.77.${at >> 7}.${(at & 127) + 1}`, port: name, rateBps };
     const signal = this.#signal;
     await this.#addNamespace(link.namespace);
     await run('ip', ['-n', this.#bridge, '-batch', '-'], {
       signal,
-      input: `link add name ${link.port} type veth peer name eth0 netns ${link.namespace}\nlink set dev ${link.port} master br0 addrgenmode none up\n`,
+      input: `link add name ${link.port} type veth peer name eth0 netns ${link.namespace}\nlink set dev ${link.port} master br${zone} addrgenmode none up\n`,
     });
     await run('ip', ['-n', link.namespace, '-batch', '-'], {
       signal,
@@ -92,8 +114,7 @@ export class Network {
     for (const line of readFileSync(`/proc/${this.#keeper!.pid}/net/dev`, 'utf8').split('\n')) {
       const [name, figures] = line.split(':');
       const [up = 0, , , , , , , , down = 0] = (figures ?? '').trim().split(/\s+/).map(Number);
-      // The bridge itself and the loopback are nobody's link.
-      if (figures !== undefined && !['br0', 'lo'].includes(name!.trim())) counters.set(name!.trim(), { down, up });
+      if (figures !== undefined && !this.#apart.has(name!.trim())) counters.set(name!.trim(), { down, up });
     }
     return counters;
   }

@@ -1,14 +1,15 @@
 import { expect, test } from 'vitest';
+import { transferS } from './bound.ts';
 import { readOptions, UsageError } from './options.ts';
 import { planOf } from './scenarios.ts';
 
 test('rates and sizes are read, the origin follows the hosts unless told otherwise', () => {
-  expect(readOptions(['--hosts', '40', '--rate', '5mbit', '--size', '24MiB'])).toMatchObject({ hosts: 40, rateBps: 5e6, originRateBps: 5e6, trackerRateBps: 5e6, sizeBytes: 25_165_824, scenario: 'crowd' });
+  expect(readOptions(['--hosts', '40', '--rate', '5mbit', '--size', '24MiB'])).toMatchObject({ hosts: 40, rateBps: 5e6, originRateBps: 5e6, trackerRateBps: 5e6, zoneRateBps: 2.5e6, sizeBytes: 25_165_824, scenario: 'crowd' });
   expect(readOptions(['--origin-rate', '1gbit']).originRateBps).toBe(1e9);
 });
 
 test.each([
-  [['--scenario', 'zones'], /cannot do this one yet/],
+  [['--scenario', 'false-vouchers'], /cannot do this one yet/],
   [['--scenario', 'crowds'], /not known; one of crowd, direct/],
   [['--rate', '20'], /--rate 20: write it as in 20mbit/],
   [['--size', '-1MiB'], /--size/],
@@ -35,6 +36,14 @@ test('liars are a tenth of the hosts, one at least, and none of the judged', () 
   expect(judged.filter((host) => liars.includes(host))).toEqual([]);
   expect(planOf(readOptions(['--scenario', 'liars', '--hosts', '3'])).liars).toHaveLength(1);
   expect(planOf(readOptions([])).liars).toEqual([]);
+});
+
+test('zones share the hosts out, and their narrow links set the bound', () => {
+  const { zones, judged, boundS } = planOf(readOptions(['--scenario', 'zones', '--hosts', '8', '--zone-rate', '5mbit', '--size', '8MiB']));
+  expect(zones).toEqual({ linkBps: 5e6, hosts: [[0, 3, 6], [1, 4, 7], [2, 5]] });
+  expect(judged).toHaveLength(8);
+  expect(boundS).toBe(transferS(8 * 1024 ** 2, 5e6));
+  expect(planOf(readOptions([])).zones).toBeUndefined();
 });
 
 test('an image of many layers has the size that was asked for, with small and large ones', () => {

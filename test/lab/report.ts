@@ -24,6 +24,8 @@ const ROWS: readonly (readonly [Numeric, string, number])[] = [
   ['originSentOnceS', 'origin: one copy sent (s)', 2],
   ['originSentOnceBoundS', '  at best (s)', 2],
   ['originWire', 'origin: wire / image', 3],
+  ['zoneCopiesMax', 'copies into a zone, most', 3],
+  ['zoneWireMax', 'zone link: wire / image, most', 3],
   ['wirePerPayload', 'wire / payload (interfaces)', 3],
   ['framesPerPayload', 'wire / payload (frames)', 3],
   ['lostShare', 'lost to full queues', 4],
@@ -105,6 +107,7 @@ function notes(run: number, figures: Figures): string[] {
     const texts = Object.entries(values).map(([key, value]) => `${key || 'all'} ${value}`);
     return texts.length === 0 ? [] : [`run ${run} ${name}: ${texts.join(', ')}`];
   });
+  if (figures.zoneCopies !== undefined) lines.push(`run ${run} copies into each zone: ${figures.zoneCopies.map((copies) => copies.toFixed(3)).join(', ')}`);
   if (!figures.counts) lines.push(`run ${run} does not count: ${figures.failures > 0 ? 'a host failed' : 'the machine was less than 20 % idle'}`);
   if (figures.died.length > 0) lines.push(`run ${run}: ended by themselves: ${figures.died.join(', ')}`);
   return [...lines, ...figures.complaints.map((complaint) => `run ${run} client: ${complaint}`)];

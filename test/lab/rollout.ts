@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { rolloutChart } from './chart.ts';
 import { Client, type ClientOutcome } from './clients.ts';
+import { sumBy } from './exposition.ts';
 import { AGENT_URL, Fleet, ORIGIN_NAME } from './fleet.ts';
 import type { Image } from './image.ts';
 import { figuresOf, type Figures } from './measure.ts';
@@ -22,6 +23,8 @@ export interface Places {
   readonly origin: Link;
   readonly tracker: Link;
   readonly hosts: readonly Link[];
+  /** Of the zones' links, in their order. */
+  readonly zonePorts: readonly string[];
 }
 
 export interface RolloutInit {
@@ -51,7 +54,7 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
   const origin = await serveImage(image, places.origin, join(dir, 'origin'), opened, signal);
   const fleet = plan.fleet
     ? await Fleet.start(
-        { tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, profileDir: init.profile ? init.out?.dir : undefined, nodeFlags: init.nodeFlags, resolveByTracker: init.resolveByTracker, liars: plan.liars, signal },
+        { tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, profileDir: init.profile ? init.out?.dir : undefined, nodeFlags: init.nodeFlags, resolveByTracker: init.resolveByTracker, liars: plan.liars, zones: plan.zones?.hosts ?? [], signal },
         opened,
         say,
       )
@@ -71,20 +74,30 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
   const cpu = cpuSeconds(fleet, origin);
   const frames = await places.network.framesDown();
   const memory = fleet?.agents.filter(({ process }) => process.exit === undefined).map(({ process }) => process.memory()) ?? [];
-  const metrics = ((await fleet?.metrics()) ?? []).filter((measured) => measured !== undefined);
+  const metricsByHost = (await fleet?.metrics()) ?? [];
+  const metrics = metricsByHost.filter((measured) => measured !== undefined);
   const ports = places.hosts.map(({ port }) => port);
+  const originUse = await origin.use();
+  const last = samples.at(-1)?.ports;
+  const allPorts = [...new Set([...ports, places.origin.port, places.tracker.port])];
   const figures = figuresOf({
     plan,
     blobs: image.blobs,
     startedMs: timeline.startedMs,
     outcomes,
-    origin: await origin.use(),
+    origin: originUse,
     wire: {
-      interfaces: sum(ports.map((port) => samples.at(-1)?.ports.get(port)?.down ?? 0)),
+      interfaces: sum(ports.map((port) => last?.get(port)?.down ?? 0)),
       frames: sum(ports.map((port) => (frames.get(port) ?? 0) - (baseline.frames.get(port) ?? 0))),
-      sent: sum([...(samples.at(-1)?.ports.values() ?? [])].map(({ up }) => up)),
-      received: sum([...(samples.at(-1)?.ports.values() ?? [])].map(({ down }) => down)),
+      sent: sum(allPorts.map((port) => last?.get(port)?.up ?? 0)),
+      received: sum(allPorts.map((port) => last?.get(port)?.down ?? 0)),
     },
+    zones: (plan.zones?.hosts ?? []).map((members, zone) => ({
+      wire: last?.get(places.zonePorts[zone]!)?.down ?? 0,
+      payload:
+        sum(members.map((host) => sumBy([metricsByHost[host] ?? []], 'flotilla_zone_bytes_total', 'direction')['in'] ?? 0)) +
+        sum(members.map((host) => originUse.payloadByClient.get(places.hosts[host]!.address) ?? 0)),
+    })),
     originPort: places.origin.port,
     samples,
     cpuSeconds: { agents: cpu.agents - baseline.cpu.agents, tracker: cpu.tracker - baseline.cpu.tracker, registry: cpu.registry - baseline.cpu.registry },

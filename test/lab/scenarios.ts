@@ -1,7 +1,7 @@
 // What happens in a run: who pulls when, who is killed when, and the bound that the outcome is held against.
-// A plan is data; rollout.ts carries it out. Non-goals: false vouchers and zones, which need parts that the lab does not have.
+// A plan is data; rollout.ts carries it out. Non-goal: false vouchers, which need parts that the lab does not have.
 
-import { crowdS, fastHostsS, staggeredS, transferS, wavesS } from './bound.ts';
+import { crowdS, fastHostsS, staggeredS, transferS, wavesS, zonesS } from './bound.ts';
 import { logNormalSizes } from './image.ts';
 import type { LabOptions } from './options.ts';
 
@@ -16,11 +16,13 @@ export const SCENARIOS = {
   churn: '20 % of the agents killed with -9 at T*/2',
   'no-tracker': 'the tracker killed at T*/2',
   liars: '10 % of the agents, at least one, send wrong bytes on',
+  zones: 'three bridges joined by narrow links (--zone-rate), the hosts spread over them',
   rolling: 'hosts in waves, each when the one before has ended',
 } as const;
 export type ScenarioName = keyof typeof SCENARIOS;
 
 const MANY_LAYERS = 60;
+const ZONES = 3;
 
 export interface Plan {
   /** Without agents and tracker the clients read straight from the origin. */
@@ -35,6 +37,8 @@ export interface Plan {
   readonly kills: readonly { readonly atS: number; readonly what: 'tracker' | number }[];
   /** Agents that send wrong bytes on, by number. */
   readonly liars: readonly number[];
+  /** Zones and the rate of their links to all else; undefined: all hosts are on one bridge. */
+  readonly zones: { readonly linkBps: number; /** Which hosts are where, by number. */ readonly hosts: readonly (readonly number[])[] } | undefined;
   /** Hosts whose times count, by number; the others' are reported only. */
   readonly judged: readonly number[];
   /** What the last of the judged is compared with. */
@@ -55,6 +59,7 @@ export function planOf(options: LabOptions): Plan {
     waves: [all.map((host) => ({ host, delayS: 0 }))],
     kills: options.killTracker ? [{ atS: boundS / 2, what: 'tracker' }] : [],
     liars: [],
+    zones: undefined,
     judged: all,
     boundS,
   };
@@ -91,6 +96,11 @@ export function planOf(options: LabOptions): Plan {
       const honest = all.filter((host) => !liars.includes(host));
       // Found out, a liar is nobody's peer any more and reads all of it at the origin for itself: a copy each.
       return { ...plan, liars, judged: honest, boundS: Math.max(boundS, transferS((1 + liars.length) * sizeBytes, originBps)) };
+    }
+    case 'zones': {
+      const linkBps = options.zoneRateBps;
+      const zones = Array.from({ length: Math.min(ZONES, hosts) }, (_, zone) => all.filter((host) => host % ZONES === zone));
+      return { ...plan, zones: { linkBps, hosts: zones }, boundS: zonesS(sizeBytes, originBps, zones.map((members) => ({ linkBps, hostsBps: members.map((host) => hostsBps[host]!) }))) };
     }
     case 'rolling': {
       const perWave = Math.ceil(hosts / options.waves);
