@@ -79,7 +79,8 @@ export async function runBare({ places, plan, image, dir, own, signal, say }: Ba
     startedMs: timeline.startedMs,
     outcomes,
     // By design: the origin's program has nothing that sends a piece twice.
-    origin: { requests: 0, blobReads: 0, other: {}, payload: new Map(image.blobs.map(({ digest: blob, size }) => [blob, size])) },
+    origin: { requests: 0, blobReads: 0, other: {}, payload: new Map(image.blobs.map(({ digest: blob, size }) => [blob, size])), payloadByClient: new Map() },
+    zones: [],
     wire: {
       interfaces: sum(ports.map((port) => traffic?.get(port)?.down ?? 0)),
       frames: sum(ports.map((port) => (after.frames.get(port) ?? 0) - (before.frames.get(port) ?? 0))),
