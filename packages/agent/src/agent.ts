@@ -132,11 +132,12 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
 
   // One for both: it says what peers and origins may take together.
   const downloadLimit = new TokenBucket(config.downloadLimit);
+  const originLimit = new TokenBucket(config.originLimit);
   const active: Late = {};
   const coordinator = createCoordinator(config, tracker, { identity, membership, log, metrics, active, store });
   const swarm = tracker === undefined ? undefined : await startSwarm(config, { identity, membership, coordinator, log, metrics, active, downloadLimit });
   active.swarm = swarm;
-  const limitedOrigin = limitOrigin(vitals.faults.watchReads(tracing?.watchReads(origin) ?? origin), [new TokenBucket(config.originLimit), downloadLimit], Date.now);
+  const limitedOrigin = limitOrigin(vitals.faults.watchReads(tracing?.watchReads(origin) ?? origin), [originLimit, downloadLimit], Date.now);
   const downloads = new Downloads(
     {
       store,
@@ -160,7 +161,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     { stallMs: config.stallMs },
   );
   active.downloads = downloads;
-  const brakes = new Brakes({ own: { downloadLimit: config.downloadLimit, uploadLimit: config.uploadLimit }, apply: (held) => holdBack(held, { downloadLimit, swarm, coordinator, log }), now: () => performance.now(), after: timerOf });
+  const brakes = new Brakes({ own: { downloadLimit: config.downloadLimit, uploadLimit: config.uploadLimit, originLimit: config.originLimit }, apply: (held) => holdBack(held, { downloadLimit, originLimit, swarm, coordinator, log }), now: () => performance.now(), after: timerOf });
   active.brakes = brakes;
   const memory = new FleetMemory(Date.now);
   active.memory = memory;
@@ -170,7 +171,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     downloads: () => downloads.status(),
     peers: () => swarm?.status().peers ?? [],
     freeBytes: () => store.usage().freeBytes,
-    limits: () => limitsOf(brakes.held, config),
+    limits: () => limitsOf(brakes.held),
     brakes: () => brakes.ids,
   });
   store.onEvict((key) => {
@@ -233,7 +234,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     bytes: metrics.totals(),
     downloads: downloads.status(),
     rollouts: rollouts.status(),
-    limits: { upload: brakes.held.uploadLimit, download: brakes.held.downloadLimit, origin: config.originLimit },
+    limits: { upload: brakes.held.uploadLimit, download: brakes.held.downloadLimit, origin: brakes.held.originLimit },
     brakes: brakes.ids,
     minFreeShare: config.storeMinFreeShare,
     defaultOrigin: config.defaultOrigin,
@@ -259,6 +260,11 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
         downloads: () => downloads.status(),
       }),
     requests: () => asked.requests,
+    limit: (change) => {
+      if (change === 'settings') brakes.unlimit();
+      else brakes.limit(change);
+      return limitsOf(brakes.held);
+    },
     probe: async (name, signal) => {
       const fault = await faultOf(origin, name, signal);
       return { origin: name, answers: fault === undefined, ...(fault && { code: fault.code, message: fault.message, help: fault.row.help }) };
@@ -297,16 +303,17 @@ interface Late {
   reporter?: Reporter;
 }
 
-function holdBack(held: Held, parts: { downloadLimit: TokenBucket; swarm: PeerSwarm | undefined; coordinator: TrackerCoordinator; log: Logger }): void {
-  const { downloadLimit, swarm, coordinator, log } = parts;
-  log.warn({ ...held }, 'brakes');
+function holdBack(held: Held, parts: { downloadLimit: TokenBucket; originLimit: TokenBucket; swarm: PeerSwarm | undefined; coordinator: TrackerCoordinator; log: Logger }): void {
+  const { downloadLimit, originLimit, swarm, coordinator, log } = parts;
+  log.warn({ ...held }, 'limits and brakes');
   downloadLimit.set(held.downloadLimit);
+  originLimit.set(held.originLimit);
   swarm?.setLimits({ upload: held.uploadLimit, download: held.downloadLimit });
   swarm?.stopUploads(held.stopUploads);
   coordinator.readByItself(held.originOnly);
 }
 
-function limitsOf({ uploadLimit, downloadLimit }: Held, { originLimit }: AgentConfig): { upload?: number; download?: number; origin?: number } {
+function limitsOf({ uploadLimit, downloadLimit, originLimit }: Held): { upload?: number; download?: number; origin?: number } {
   return { ...(uploadLimit !== undefined && { upload: uploadLimit }), ...(downloadLimit !== undefined && { download: downloadLimit }), ...(originLimit !== undefined && { origin: originLimit }) };
 }
 

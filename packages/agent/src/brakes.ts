@@ -1,20 +1,26 @@
-// What operators hold back on this host, as the tracker told it: obeyed at once, and over by itself even if the tracker is gone.
+// What is held back on this host: by its own limits, which start as its settings are and may be changed while it runs, and by operators, as the tracker
+// told it: obeyed at once, and over by itself even if the tracker is gone.
 //
 // Brakes add up; of rates the lowest counts, and the host's own limits stay in force. Pure but for the timer that is handed in.
 
 import type { BrakeOrder } from '@flotilla/shared/agent-report';
 
-/** All brakes together, and the host's own limits. */
-export interface Held {
-  readonly stopUploads: boolean;
-  readonly originOnly: boolean;
-  /** Bytes per second; undefined: no limit. */
+/** Bytes per second; undefined: no limit. */
+export interface OwnLimits {
   readonly downloadLimit: number | undefined;
   readonly uploadLimit: number | undefined;
+  readonly originLimit: number | undefined;
+}
+
+/** All brakes together, and the host's own limits. */
+export interface Held extends OwnLimits {
+  readonly stopUploads: boolean;
+  readonly originOnly: boolean;
 }
 
 export interface BrakesInit {
-  readonly own: Pick<Held, 'downloadLimit' | 'uploadLimit'>;
+  /** As the settings have them. */
+  readonly own: OwnLimits;
   /** Called with each change. */
   readonly apply: (held: Held) => void;
   /** Monotonic ms. */
@@ -29,12 +35,14 @@ interface Order extends BrakeOrder {
 
 export class Brakes {
   readonly #init: BrakesInit;
+  #own: OwnLimits;
   #orders: readonly Order[] = [];
   #held: Held;
   #cancel: () => void = () => undefined;
 
   constructor(init: BrakesInit) {
     this.#init = init;
+    this.#own = init.own;
     this.#held = this.#together();
   }
 
@@ -53,6 +61,17 @@ export class Brakes {
     this.#settle();
   }
 
+  /** Replaces those of the host's own limits that are given, until it ends. Operators' brakes stay in force. */
+  limit(own: Partial<OwnLimits>): void {
+    this.#own = { ...this.#own, ...own };
+    this.#settle();
+  }
+
+  /** The host's own limits are as its settings have them again. */
+  unlimit(): void {
+    this.limit(this.#init.own);
+  }
+
   close(): void {
     this.#cancel();
   }
@@ -65,15 +84,16 @@ export class Brakes {
     if (this.#orders.length > 0) this.#cancel = after(Math.min(...this.#orders.map(({ untilMs }) => untilMs)) - nowMs, () => this.#settle());
     const held = this.#together();
     const before = this.#held;
-    const same = held.stopUploads === before.stopUploads && held.originOnly === before.originOnly && held.downloadLimit === before.downloadLimit && held.uploadLimit === before.uploadLimit;
+    const same = held.stopUploads === before.stopUploads && held.originOnly === before.originOnly && held.downloadLimit === before.downloadLimit && held.uploadLimit === before.uploadLimit && held.originLimit === before.originLimit;
     if (same) return;
     this.#held = held;
     apply(held);
   }
 
   #together(): Held {
-    const { own } = this.#init;
+    const own = this.#own;
     return {
+      originLimit: own.originLimit,
       stopUploads: this.#orders.some(({ stopUploads }) => stopUploads),
       originOnly: this.#orders.some(({ originOnly }) => originOnly),
       downloadLimit: lowest(own.downloadLimit, ...this.#orders.map((order) => order.downloadLimit)),

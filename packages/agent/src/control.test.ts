@@ -86,6 +86,7 @@ async function ask(path: string, method: string, requestPath: string, body?: unk
 
 /** Commands that remember what they were asked. */
 class Commands implements ControlCommands {
+  readonly limits: unknown[] = [];
   readonly pulls: PullRequest[] = [];
   readonly aborted = Promise.withResolvers<void>();
   /** Set: a pull goes on until whoever asked has gone. */
@@ -105,6 +106,10 @@ class Commands implements ControlCommands {
   }
   requests(): LoggedRequest[] {
     return [{ atMs: 1, kind: 'manifest', origin: 'docker.io', repository: 'library/a', reference: '1', outcome: 'served' }];
+  }
+  limit(change: unknown): { upload: number } {
+    this.limits.push(change);
+    return { upload: 5 };
   }
   async probe(origin: string): Promise<OriginProbe> {
     return { origin, answers: true };
@@ -128,11 +133,21 @@ test('passes commands on, a pull as lines', async () => {
   expect(JSON.parse((await ask(control.path, 'POST', '/probe', { origin: 'quay.io' })).text)).toEqual({ origin: 'quay.io', answers: true });
 });
 
-test.each([['/pull', {}], ['/pull', { image: '' }], ['/pull', { image: 'a', platform: 'linux' }], ['/pull', { image: 'x'.repeat(600) }], ['/probe', {}]])('%s refuses %j', async (path, body) => {
+test('passes changes of limits on: rates, none, what is not said, and what the settings have', async () => {
+  const commands = new Commands();
+  const control = await startControl(folder, async () => STATUS, commands);
+  open.push(control);
+  expect(await ask(control.path, 'POST', '/limits', { upload: 1e6, origin: null })).toEqual({ code: 200, text: '{"upload":5}' });
+  await ask(control.path, 'POST', '/limits', {});
+  await ask(control.path, 'POST', '/limits', { settings: true });
+  expect(commands.limits).toEqual([{ uploadLimit: 1e6, originLimit: undefined }, {}, 'settings']);
+});
+
+test.each([['/limits', { upload: 5 }], ['/limits', { download: 'fast' }], ['/limits', { settings: false }], ['/pull', {}], ['/pull', { image: '' }], ['/pull', { image: 'a', platform: 'linux' }], ['/pull', { image: 'x'.repeat(600) }], ['/probe', {}]])('%s refuses %j', async (path, body) => {
   const commands = new Commands();
   open.push(await startControl(folder, async () => STATUS, commands));
   expect((await ask(controlSocketPath(folder), 'POST', path, body)).code).toBe(400);
-  expect(commands.pulls).toEqual([]);
+  expect([commands.pulls, commands.limits]).toEqual([[], []]);
 });
 
 test('a pull ends when whoever asked has gone', async () => {

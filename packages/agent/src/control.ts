@@ -7,6 +7,7 @@ import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import fastify, { type FastifyInstance } from 'fastify';
+import type { OwnLimits } from './brakes.ts';
 import type { RightsStatus } from './access/rights.ts';
 import type { DownloadStatus } from './content/download-contract.ts';
 import type { FleetResolverStatus } from './content/fleet-resolver.ts';
@@ -66,6 +67,8 @@ export interface ControlCommands {
   pull(request: PullRequest, signal: AbortSignal): AsyncIterable<PullEvent>;
   /** What this agent knows of its fleet. */
   fleet(): FleetKnowledge;
+  /** Changes this host's own limits, or makes them what its settings say again. @returns what is in force, operators' brakes included */
+  limit(change: Partial<OwnLimits> | 'settings'): NonNullable<AgentStatus['limits']>;
   /** The last requests of local clients, the oldest first. */
   requests(): readonly LoggedRequest[];
   /** Asks an origin something, to see whether it answers this agent. */
@@ -120,6 +123,17 @@ export async function startControl(dataDir: string, status: () => Promise<AgentS
   return { path, close: () => app.close() };
 }
 
+/** The body of POST /limits: bytes per second, null for no limit; what is absent stays. */
+export interface LimitChange {
+  readonly upload?: number | null;
+  readonly download?: number | null;
+  readonly origin?: number | null;
+  /** All as the settings have them. */
+  readonly settings?: true;
+}
+
+/** The least that settings allow, too. */
+const Rate = { type: ['integer', 'null'], minimum: 1024 } as const;
 const Text = { type: 'string', minLength: 1, maxLength: 512 } as const;
 
 function addCommands(app: FastifyInstance, commands: ControlCommands): void {
@@ -127,6 +141,18 @@ function addCommands(app: FastifyInstance, commands: ControlCommands): void {
   app.get('/fleet', async () => commands.fleet());
   const probe = { schema: { body: { type: 'object', required: ['origin'], properties: { origin: Text } } } };
   app.post<{ Body: { origin: string } }>('/probe', probe, async (request, reply) => commands.probe(request.body.origin, untilClosed(reply.raw)));
+  const limits = { schema: { body: { type: 'object', properties: { upload: Rate, download: Rate, origin: Rate, settings: { const: true } } } } };
+  app.post<{ Body: LimitChange }>('/limits', limits, async ({ body: { settings, upload, download, origin } }) =>
+    commands.limit(
+      settings === true
+        ? 'settings'
+        : {
+            ...(upload !== undefined && { uploadLimit: upload ?? undefined }),
+            ...(download !== undefined && { downloadLimit: download ?? undefined }),
+            ...(origin !== undefined && { originLimit: origin ?? undefined }),
+          },
+    ),
+  );
   const pull = { schema: { body: { type: 'object', required: ['image'], properties: { image: Text, platform: Text } } } };
   // One JSON object a line, as things happen.
   app.post<{ Body: { image: string; platform?: string } }>('/pull', pull, async (request, reply) => {

@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import http from 'node:http';
 import { text } from 'node:stream/consumers';
-import { controlSocketPath, type AgentStatus, type OriginProbe } from '../control.ts';
+import { controlSocketPath, type AgentStatus, type LimitChange, type OriginProbe } from '../control.ts';
 import type { LoggedRequest } from '../content/request-log.ts';
 import type { FleetKnowledge } from '../fleet-knowledge.ts';
 import type { PullEvent } from '../pull.ts';
@@ -32,6 +32,11 @@ export class ControlClient {
 
   async requests(signal?: AbortSignal): Promise<LoggedRequest[]> {
     return (await this.#json('GET', '/requests', undefined, TIMEOUT_MS, signal)) as LoggedRequest[];
+  }
+
+  /** @returns what is in force then */
+  async limit(change: LimitChange, signal?: AbortSignal): Promise<NonNullable<AgentStatus['limits']>> {
+    return (await this.#json('POST', '/limits', change, TIMEOUT_MS, signal)) as NonNullable<AgentStatus['limits']>;
   }
 
   async probe(origin: string, signal?: AbortSignal): Promise<OriginProbe> {

@@ -140,6 +140,13 @@ describe('status', () => {
     expect(out).toMatch(/^quay\.io +ORIGIN_TLS +quay\.io +3 +1 min \d s ago +certificate has expired$/m);
   });
 
+  test('limit refuses what is no rate, and says so before it asks the agent', async () => {
+    expect(await flotilla('limit', '--data', folder, '--upload', 'fast')).toMatchObject({ code: 2, err: expect.stringContaining('--upload fast is no rate') });
+    expect(await flotilla('limit', '--data', folder, '--origin', '1B')).toMatchObject({ code: 2 });
+    expect(await flotilla('limit', '--data', folder, '--origin', 'none', '--settings')).toMatchObject({ code: 2, err: expect.stringContaining('--settings stands alone') });
+    expect(await flotilla('limit', '--data', folder, '--origin', 'none')).toMatchObject({ code: 3 });
+  });
+
   test('--watch goes on until the agent is gone', async () => {
     let asked = 0;
     const control = await startControl(folder, async () => {

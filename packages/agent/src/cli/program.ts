@@ -12,6 +12,7 @@ import { EXIT } from './exit-codes.ts';
 import { CommandFailure } from './failure.ts';
 import { printFleet } from './fleet-status.ts';
 import { interruptible } from './interruptible.ts';
+import { changeLimits, type LimitOptions } from './limit.ts';
 import { pullImage, type PullOptions } from './pull.ts';
 import { rolloutCommands } from './rollout/commands.ts';
 import { CLIENT_NAMES, type ClientName } from './setup/clients.ts';
@@ -57,6 +58,16 @@ export function createProgram(terminal: Terminal, ended: (exitCode: number) => v
     .option('--json', 'as JSON')
     .action(async ({ json, watch, fleet, ...flags }: Flags & { json?: boolean; watch?: boolean; fleet?: boolean }) => {
       ended(await interruptible((signal) => (fleet === true ? printFleet({ flags }, { json }, terminal, signal) : printStatus({ flags }, { json, watch }, terminal, signal))));
+    });
+
+  dataFlags(program.command('limit').description('change how fast this host may take and give, until its agent ends; without a rate: print the limits in force'))
+    .option('--upload <RATE>', 'most that is sent to peers, or none')
+    .option('--download <RATE>', 'most that is taken from peers and origins, or none')
+    .option('--origin <RATE>', 'most that is taken from origins, or none')
+    .option('--settings', 'all as the settings have them')
+    .option('--json', 'as JSON')
+    .action(async ({ upload, download, origin, settings, json, ...flags }: Flags & LimitOptions) => {
+      ended(await interruptible((signal) => changeLimits({ upload, download, origin, settings, json }, { flags }, terminal, signal)));
     });
 
   dataFlags(program.command('pull').description('have an image on this host, with a bar for each of its blobs'))

@@ -44,7 +44,7 @@ export function describe(status: AgentStatus, nowMs: number): string {
     ['store', `${humanBytes(store.bytes)} of ${humanBytes(store.limitBytes)}, ${store.blobs} blobs, ${humanBytes(store.freeBytes)} free on disk`],
     ['received', `${humanBytes(bytes.peer)} from peers, ${humanBytes(bytes.origin)} from origins, ${humanBytes(bytes.duplicate)} twice`],
     ['sent', `${humanBytes(bytes.uploaded)} to peers, ${humanBytes(bytes.store)} from the store`],
-    ...(limits === undefined ? [] : [['limits', `upload ${describeLimit(limits.upload)}, download ${describeLimit(limits.download)}, from origins ${describeLimit(limits.origin)}`]]),
+    ...(limits === undefined ? [] : [['limits', describeLimits(limits)]]),
     ...(status.rights === undefined ? [] : [['rights', describeRights(status.rights)]]),
     ...(status.resolvedByTracker === undefined ? [] : [['tags', describeResolver(status.resolvedByTracker)]]),
     ...(status.brakes === undefined || status.brakes.length === 0 ? [] : [['brakes', `${status.brakes.length} set on this host by operators`]]),
@@ -79,6 +79,10 @@ function describeFaults({ origins = [] }: AgentStatus, nowMs: number): string {
     faults.map(({ code, host, count, lastAtMs, message }) => [name, code, host ?? '-', String(count), `${humanDuration(Math.max(0, nowMs - lastAtMs))} ago`, message]),
   );
   return rows.length === 0 ? '' : `\n${table([['ORIGIN', 'FAULT', 'HOST', 'TIMES', 'LAST', 'MESSAGE'], ...rows])}`;
+}
+
+export function describeLimits({ upload, download, origin }: NonNullable<AgentStatus['limits']>): string {
+  return `upload ${describeLimit(upload)}, download ${describeLimit(download)}, from origins ${describeLimit(origin)}`;
 }
 
 function describeLimit(rate: number | undefined): string {
