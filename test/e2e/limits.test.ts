@@ -91,7 +91,7 @@ describe('an agent that runs', () => {
 });
 
 test('the fleet together takes no more out of its origin than the limit gives for the time that it took', async () => {
-  const rate = 3 * MIB;
+  const rate = 1.5 * MIB;
   fleet = await TestFleet.start({ lab: origin.url }, { originLimit: String(rate) });
   const agents = [await fleet.agent('a'), await fleet.agent('b'), await fleet.agent('c')];
   await fleet.meshed();
