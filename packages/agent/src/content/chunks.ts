@@ -343,7 +343,7 @@ export class Chunks {
   }
 
   #hashable(): boolean {
-    return this.#open && !this.#repairing && !this.verified && (this.#whole.atEnd || this.have.has(this.#whole.next));
+    return this.#open && !this.#repairing && !this.verified && (this.#whole.atEnd || this.#whole.due);
   }
 
   async #hashOn(): Promise<void> {

@@ -24,14 +24,21 @@ function onDisk(partial: TestPartial, path: string): PartialBlob {
 }
 
 test.each(['sha256', 'sha512'] as const)('hashes %s from a file, in steps, as chunks come', async (algorithm) => {
-  const blob = makeBlob(5 * CHUNK + 77, 'file', algorithm);
+  const blob = makeBlob(40 * CHUNK + 77, 'file', algorithm);
   const path = join(dir, algorithm);
   await writeFile(path, blob.bytes);
-  const partial = new TestPartial(blob.key).resumed(blob, [0, 1, 3, 4]);
+  const partial = new TestPartial(blob.key).resumed(blob, [...Array(20).keys()]);
   const hash = new WholeHash(onDisk(partial, path), pool.open(blob.key.digest), () => Promise.reject(new Error('read from the file')));
   await hash.advance();
-  expect(hash.next).toBe(2);
-  partial.resumed(blob, [2, 5]);
+  expect(hash.next).toBe(20);
+  // Too little to be worth a message to the thread, and not the end.
+  partial.resumed(blob, [20, 21]);
+  await hash.advance();
+  expect([hash.next, hash.due]).toEqual([20, false]);
+  partial.resumed(blob, [...Array(40).keys()].slice(22, 39));
+  await hash.advance();
+  expect(hash.next).toBe(39);
+  partial.resumed(blob, [39, 40]);
   await hash.advance();
   expect(hash.atEnd).toBe(true);
   expect(await hash.matches()).toBe(true);

@@ -9,6 +9,8 @@ import type { PartialBlob } from './ports.ts';
 
 /** Bytes handed to the hash thread at once: large enough to be cheap, small enough to share the thread fairly. */
 const MAX_STEP_BYTES = 16 * 1024 * 1024;
+/** From a file no less at once, but at its end: a message to the thread and back costs as much as hashing this. */
+const MIN_STEP_BYTES = 1024 * 1024;
 
 export class WholeHash {
   readonly #partial: PartialBlob;
@@ -43,6 +45,19 @@ export class WholeHash {
     return this.#next === this.#chunks;
   }
 
+  /** Whether enough is here to go on. */
+  get due(): boolean {
+    const { key, have, path } = this.#partial;
+    if (this.atEnd || !have.has(this.#next)) return false;
+    if (path === undefined) return true;
+    const enough = chunkBounds(key.size, this.#next).start + MIN_STEP_BYTES;
+    for (let index = this.#next; index < this.#chunks && have.has(index); index++) {
+      const { end } = chunkBounds(key.size, index);
+      if (end >= enough || end === key.size) return true;
+    }
+    return false;
+  }
+
   /** Feeds what has become contiguous. At most one run at a time; resolves when nothing more can be fed. */
   advance(): Promise<void> {
     this.#running ??= this.#feed().finally(() => {
@@ -74,7 +89,7 @@ export class WholeHash {
   }
 
   async #feed(): Promise<void> {
-    while (!this.#closed && !this.atEnd && this.#partial.have.has(this.#next)) {
+    while (!this.#closed && this.due) {
       const generation = this.#generation;
       const { path } = this.#partial;
       if (path === undefined) await this.#feedChunk(generation);

@@ -1,18 +1,23 @@
-// Records which chunks of one partial were written, in the index. One batch at a time, carrying all that has come up
-// meanwhile, in order; pending records are bounded by the number of the blob's chunks.
-// A record that could not be written costs a chunk after a restart, nothing else: it is logged and the pull goes on.
+// Records which chunks of one partial were written, in the index. A batch carries all that has come up in BATCH_MS; one is written at a
+// time, in order; pending records are bounded by the number of the blob's chunks.
+//
+// Nobody waits for a record: a chunk whose record is lost with the process is fetched again after the restart, nothing else, and the one
+// that is recorded is hashed before it counts. A batch for each chunk cost as much processor time as writing the chunk.
+// A record that could not be written is logged, and the pull goes on.
 
 import type { BlobKey } from '@flotilla/shared/chunk-map';
 import type { IndexDb } from './index-db.ts';
+
+/** What a process that is killed may have to fetch again. */
+const BATCH_MS = 100;
 
 export class ChunkJournal {
   readonly #key: BlobKey;
   readonly #index: IndexDb;
   readonly #onFailure: (error: unknown) => void;
   #pending = new Map<number, Uint8Array | undefined>();
-  /** The batch being written, and the one that will take what is pending. */
-  #writing: Promise<void> = Promise.resolve();
-  #next: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #written: Promise<void> = Promise.resolve();
 
   constructor(key: BlobKey, index: IndexDb, onFailure: (error: unknown) => void) {
     this.#key = key;
@@ -20,24 +25,25 @@ export class ChunkJournal {
     this.#onFailure = onFailure;
   }
 
-  /** Records the chunk's digest, or (undefined) forgets the chunk. Resolves when it is recorded or has failed; never rejects. */
-  record(index: number, digest: Uint8Array | undefined): Promise<void> {
+  /** Records the chunk's digest, or (undefined) forgets the chunk: soon. */
+  record(index: number, digest: Uint8Array | undefined): void {
     this.#pending.set(index, digest);
-    this.#next ??= this.#writeAfter(this.#writing);
-    return this.#next;
+    this.#timer ??= setTimeout(() => void this.settled(), BATCH_MS);
   }
 
-  /** Resolves when nothing is pending. */
-  async settled(): Promise<void> {
-    await (this.#next ?? this.#writing);
+  /** Writes what is pending now. Resolves when all has been written or has failed; never rejects. */
+  settled(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#pending.size > 0) {
+      const batch = this.#pending;
+      this.#pending = new Map();
+      this.#written = this.#written.then(() => this.#write(batch));
+    }
+    return this.#written;
   }
 
-  async #writeAfter(before: Promise<void>): Promise<void> {
-    await before;
-    const batch = this.#pending;
-    this.#pending = new Map();
-    this.#writing = this.#next ?? this.#writing;
-    this.#next = undefined;
+  async #write(batch: ReadonlyMap<number, Uint8Array | undefined>): Promise<void> {
     try {
       await this.#index.putChunks(this.#key, batch);
     } catch (error) {

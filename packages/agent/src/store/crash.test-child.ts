@@ -31,7 +31,11 @@ async function steps(last: number): Promise<void> {
   const store = await openStore({ dir, minFreeShare: 0, io: dyingIo(last) });
   const blob = crashBlob(0);
   const partial = await store.openPartial(blob.key);
-  for (const [index, { digest, bytes }] of blob.chunks.entries()) await partial.write(index, digest, bytes);
+  for (const [index, { digest, bytes }] of blob.chunks.entries()) {
+    await partial.write(index, digest, bytes);
+    // Nothing is dropped; but it resolves when all that came before has been recorded.
+    await partial.drop([]);
+  }
   await partial.finish('application/x-crash');
   await partial.close(true);
   await store.close();

@@ -74,7 +74,7 @@ it('leaves a partial that resumes or a blob that is found, whichever step is its
     if (end === 0) break;
     expect(end).toBe('SIGKILL');
   }
-  // One chunk more survives with each write; nothing is ever lost again.
+  // One chunk more survives with each write that was recorded; nothing is ever lost again.
   expect([...new Set(ends)]).toEqual([...Array(blob.chunks.length + 1).keys(), 'found'].map(String));
   expect(ends).toEqual(ends.toSorted((a, b) => Number(a.replace('found', '99')) - Number(b.replace('found', '99'))));
 }, 120_000);

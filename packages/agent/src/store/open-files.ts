@@ -60,7 +60,7 @@ export class OpenFiles {
     } finally {
       opened.users--;
       if (opened.users === 0) opened.onFree?.();
-      await this.#trim();
+      if (this.#opened.size > this.#maxIdle) await this.#trim();
     }
   }
 

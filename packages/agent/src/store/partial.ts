@@ -108,7 +108,6 @@ export class DiskPartial implements PartialBlob {
   /** Takes over what an earlier run has left: every recorded chunk is read and hashed, only what matches counts. */
   async resume(recorded: ReadonlyMap<number, Uint8Array>): Promise<void> {
     const queue = [...recorded];
-    const forgotten: Promise<void>[] = [];
     const worker = async (): Promise<void> => {
       for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
         const [index, digest] = next;
@@ -116,12 +115,12 @@ export class DiskPartial implements PartialBlob {
           this.#have.set(index);
           this.#digests[index] = digest;
         } else {
-          forgotten.push(this.#record(index, undefined));
+          this.#record(index, undefined);
         }
       }
     };
     await Promise.all(Array.from({ length: RESUME_CONCURRENCY }, worker));
-    await Promise.all(forgotten);
+    await this.#journal.settled();
   }
 
   write(index: number, digest: Uint8Array, bytes: Uint8Array): Promise<void> {
@@ -136,8 +135,8 @@ export class DiskPartial implements PartialBlob {
       this.#have.set(index);
       // A view on the frame that it came in would keep all of that in memory.
       this.#digests[index] = new Uint8Array(digest);
-      if (!this.#memory.has(index)) await this.#record(index, digest);
-      else if (held !== undefined) await this.#record(index, undefined);
+      if (!this.#memory.has(index)) this.#record(index, digest);
+      else if (held !== undefined) this.#record(index, undefined);
     });
   }
 
@@ -164,13 +163,12 @@ export class DiskPartial implements PartialBlob {
 
   drop(ranges: readonly IndexRange[]): Promise<void> {
     return this.#activity.run(async () => {
-      const recorded: Promise<void>[] = [];
       for (const [first, count] of ranges) {
         for (let index = first; index < Math.min(first + count, this.#have.length); index++) {
-          if (this.#clear(index)) recorded.push(this.#record(index, undefined));
+          if (this.#clear(index)) this.#record(index, undefined);
         }
       }
-      await Promise.all(recorded);
+      await this.#journal.settled();
     });
   }
 
@@ -240,8 +238,8 @@ export class DiskPartial implements PartialBlob {
   }
 
   /** After `finish` there is no partial any more to record anything about. */
-  async #record(index: number, digest: Uint8Array | undefined): Promise<void> {
-    if (this.#finished === undefined) await this.#journal.record(index, digest);
+  #record(index: number, digest: Uint8Array | undefined): void {
+    if (this.#finished === undefined) this.#journal.record(index, digest);
   }
 
   #overflow(error: unknown, message: string, index?: number): void {
@@ -254,7 +252,9 @@ export class DiskPartial implements PartialBlob {
   }
 
   async #forget(index: number, digest: Uint8Array): Promise<void> {
-    if (this.#digests[index] === digest && this.#clear(index)) await this.#record(index, undefined);
+    if (this.#digests[index] !== digest || !this.#clear(index)) return;
+    this.#record(index, undefined);
+    await this.#journal.settled();
   }
 
   /** @returns whether it was here */
