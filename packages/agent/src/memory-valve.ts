@@ -3,6 +3,8 @@
 // A chunk's buffer outlives the young generation; once it is done with, only a major collection frees it. V8 by itself would collect
 // for every few MiB of buffers, or only after 64 MiB, as its heuristics go (docs/decisions/0004). Needs --expose-gc, which main.ts gives.
 
+import { getHeapStatistics } from 'node:v8';
+
 const CHECK_INTERVAL_MS = 50;
 /** Heap and buffers may grow by so much since the last collection. */
 const GROWTH_BYTES = 16 * 1024 * 1024;
@@ -25,7 +27,8 @@ export function startMemoryValve(): () => void {
   return () => clearInterval(timer);
 }
 
+/** process.memoryUsage() would read /proc each time, for the resident size. */
 function usedBytes(): number {
-  const { arrayBuffers, heapUsed } = process.memoryUsage();
-  return arrayBuffers + heapUsed;
+  const { used_heap_size: heap, external_memory: buffers } = getHeapStatistics();
+  return heap + buffers;
 }

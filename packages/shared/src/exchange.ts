@@ -68,7 +68,7 @@ const Frame = root.lookupType('Frame');
 
 /** The bytes before the payload: varint length and header. A chunk's payload follows it on the stream, uncopied. */
 export function encodeFrameHeader(frame: ExchangeFrame): Uint8Array {
-  return Frame.encodeDelimited(Frame.fromObject(toWire(frame))).finish();
+  return Frame.encodeDelimited(toWire(frame)).finish();
 }
 
 /** Ranges that surely fit into one header; who has more to say sends several frames (or a bitfield). */
@@ -87,6 +87,11 @@ export class FrameDecoder {
    * needs one is another protocol id. Without it such a frame is an error.
    */
   onUnknown: (() => void) | undefined;
+
+  /** Whether every byte that was fed has been given out in a frame. */
+  get empty(): boolean {
+    return this.#buffered === 0 && this.#pending === undefined;
+  }
 
   /** @throws ExchangeFrameError */
   *push(bytes: Uint8Array): Generator<ExchangeFrame> {

@@ -36,6 +36,8 @@ export interface NewsWaits {
 }
 
 export const NEWS_WAITS: NewsWaits = { freshMs: 50, widelyHeldMs: 400, widelyHeld: 4 };
+/** What is read at the origin matters to peers once the tracker is gone: it goes along with other news, or by itself after so long. */
+const READING_MS = 1_000;
 
 /** Where this host stands. */
 export interface Place {
@@ -276,7 +278,7 @@ export class BlobSwarm implements SwarmHandle {
     this.#reading = toRanges(indexes).slice(0, MAX_RANGES_PER_FRAME);
     for (const peer of this.#peers.values()) {
       peer.retellReading();
-      this.#tellLater(peer);
+      this.#tellLater(peer, READING_MS);
     }
   }
 

@@ -11,6 +11,13 @@
 /** What either side sends before its first noise message: `/multistream/1.0.0\n` and `/noise\n`, each after its length. */
 const GREETING = Buffer.from('\x13/multistream/1.0.0\n\x07/noise\n', 'latin1');
 const LENGTH_BYTES = 2;
+/** Chunks come in messages of this size and more. Noise decrypts them into memory of their own, shorter ones (below 1200 bytes) in place. */
+const RECLAIMED_BYTES = 16 * 1024;
+const LONGEST_BYTES = LENGTH_BYTES + 0xffff;
+
+/** Memory of messages that were dealt with, for the next ones of any connection: else each is 64 KiB for V8 to collect. */
+const spares: ArrayBufferLike[] = [];
+const MAX_SPARES = 16;
 
 export class NoiseFrames {
   #greeted = 0;
@@ -37,6 +44,11 @@ export class NoiseFrames {
     if (end > at) whole.push(Buffer.from(bytes.subarray(at, end)));
     this.#begin(bytes.subarray(end));
     return whole;
+  }
+
+  /** The message, which `push` gave, has been dealt with to its end: nobody looks at its bytes any more. */
+  reclaim(message: Uint8Array): void {
+    if (message.length >= RECLAIMED_BYTES && message.buffer.byteLength === LONGEST_BYTES && spares.length < MAX_SPARES) spares.push(message.buffer);
   }
 
   /** @returns how many of these bytes belong to the greeting */
@@ -85,11 +97,16 @@ export class NoiseFrames {
   #start(length: number): void {
     this.#half = undefined;
     // Not zeroed: it is handed on only when every byte has been written.
-    this.#message = Buffer.allocUnsafeSlow(LENGTH_BYTES + length);
+    this.#message = bufferOf(LENGTH_BYTES + length);
     this.#message[0] = length >> 8;
     this.#message[1] = length & 0xff;
     this.#filled = LENGTH_BYTES;
   }
+}
+
+function bufferOf(length: number): Uint8Array {
+  if (length < RECLAIMED_BYTES) return Buffer.allocUnsafeSlow(length);
+  return Buffer.from(spares.pop() ?? Buffer.allocUnsafeSlow(LONGEST_BYTES).buffer, 0, length);
 }
 
 function lengthAt(bytes: Uint8Array, at: number): number {

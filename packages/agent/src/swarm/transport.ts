@@ -18,6 +18,9 @@ interface TcpConnection extends MultiaddrConnection {
   sendData(data: Uint8ArrayList): { sentBytes: number; canSendMore: boolean };
 }
 
+/** Buffers of this size and more are freed as soon as nobody needs them, not when V8 comes to collect them. */
+export const LARGE_BYTES = 16 * 1024;
+
 /** @libp2p/tcp with whole messages. */
 export function wholeMessageTcp(): ReturnType<typeof tcp> {
   const make = tcp();
@@ -48,14 +51,28 @@ function adapt(given: MultiaddrConnection): MultiaddrConnection {
   const frames = new NoiseFrames();
   const onData = connection.onData.bind(connection);
   connection.onData = (bytes) => {
-    for (const message of frames.push(bytes)) onData(message);
+    for (const message of frames.push(bytes)) {
+      onData(message);
+      // Events are dispatched at once: unless it waits for whoever has paused the connection, it has been decrypted.
+      if (connection.readBufferLength === 0) frames.reclaim(message);
+    }
   };
   readIntoShared(socket, (bytes) => connection.onData(bytes));
   connection.sendData = (data) => {
     socket.cork();
-    for (const piece of data) socket.write(piece);
+    // What was encrypted for this message is nobody's once it is written.
+    for (const piece of data) socket.write(piece, isWholeBuffer(piece) ? () => free(piece.buffer) : undefined);
     socket.uncork();
     return { sentBytes: data.byteLength, canSendMore: !socket.writableNeedDrain };
   };
   return connection;
+}
+
+function isWholeBuffer({ byteLength, buffer }: Uint8Array): boolean {
+  return byteLength >= LARGE_BYTES && byteLength === buffer.byteLength;
+}
+
+/** Gives the memory back now. Who still has a view on it sees no bytes any more. */
+export function free(buffer: ArrayBufferLike): void {
+  if (buffer instanceof ArrayBuffer) buffer.transfer(0);
 }
