@@ -65,6 +65,8 @@ export class HeldLeases {
   #asked: { runs: number; readonly within: readonly IndexRange[] | undefined } = { runs: 0, within: undefined };
   /** Bytes per second that this host last got from the origin; 0: not known yet. */
   #originRate = 0;
+  /** What `covers` looks at; undefined: it has changed since. */
+  #unfinished: readonly IndexRange[] | undefined;
   #stopping = false;
 
   constructor(key: BlobKey, components: HeldLeasesComponents) {
@@ -79,8 +81,10 @@ export class HeldLeases {
 
   /** Whether this chunk is being or will be read under a lease of this host. */
   covers(index: number): boolean {
-    for (const held of this.#held.values()) {
-      const [first, count] = unfinished(held);
+    // Asked for every chunk of the blob, again and again: no iterators here.
+    const ranges = (this.#unfinished ??= this.reading());
+    for (let at = 0; at < ranges.length; at++) {
+      const [first, count] = ranges[at]!;
       if (index >= first && index < first + count) return true;
     }
     return false;
@@ -111,6 +115,7 @@ export class HeldLeases {
       this.#with.handle().release(lease.leaseId, 'unneeded');
       return;
     }
+    this.#unfinished = undefined;
     this.#held.set(lease.leaseId, {
       lease,
       abort: new AbortController(),
@@ -145,6 +150,7 @@ export class HeldLeases {
     if (count === held.count) return;
     held.bytesLeft -= this.#bytes(held.lease.first + count, held.count - count);
     held.count = count;
+    this.#unfinished = undefined;
     if (unread(held) === 0) {
       if (!held.reading) this.#end(held, 'unneeded');
       // A chunk that is coming in is read to its end; one that stalls would keep the spare waiting.
@@ -203,6 +209,7 @@ export class HeldLeases {
     let failure: { readonly error: unknown } | undefined;
     const handOn = async (index: number, chunk: Uint8Array): Promise<void> => {
       held.inWork.add(index);
+      this.#unfinished = undefined;
       try {
         const digest = await chunkDigest(chunk);
         if (lease.mode !== 'audit') await this.#with.onChunk(lease, index, digest, chunk);
@@ -212,6 +219,7 @@ export class HeldLeases {
         failure ??= { error };
       } finally {
         held.inWork.delete(index);
+        this.#unfinished = undefined;
       }
     };
     try {
@@ -226,6 +234,7 @@ export class HeldLeases {
         };
         for await (const chunk of readOriginRun(this.#with.origin, right, this.#key, run, onBytes, abort.signal)) {
           held.next = Math.max(held.next, chunk.index + 1);
+          this.#unfinished = undefined;
           inWork.push(handOn(chunk.index, chunk.bytes));
           if (inWork.length >= PIPELINE_CHUNKS) await inWork.shift();
           if (failure !== undefined) throw failure.error;
@@ -259,6 +268,7 @@ export class HeldLeases {
 
   #skipHeld(held: HeldLease): void {
     while (unread(held) > 0 && this.#with.has(held.next)) held.next++;
+    this.#unfinished = undefined;
     held.bytesLeft = this.#bytes(held.next, unread(held));
   }
 
@@ -283,6 +293,7 @@ export class HeldLeases {
 
   #end(held: HeldLease, reason: ReleaseReason, retryAfterMs?: number): void {
     if (!this.#held.delete(held.lease.leaseId)) return;
+    this.#unfinished = undefined;
     this.#with.handle().release(held.lease.leaseId, reason, retryAfterMs);
     this.#startNext();
     this.#with.onChange();
