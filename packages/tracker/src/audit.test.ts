@@ -47,6 +47,23 @@ function lieOnce(fleet: TestFleet, blob: BlobKey): Grant {
   return lie;
 }
 
+/** Three readers share a blob; `liar` lies in all that it reads. */
+function shared(fleet: TestFleet, blob: BlobKey, liar?: string): void {
+  const readers = ['a', 'b', 'c'];
+  for (const peer of readers) fleet.reader(peer, blob, { runs: 16 });
+  const done = new Set<string>();
+  for (let turn = 0; turn < 100; turn++) {
+    fleet.pass(100);
+    for (const { peer, event } of fleet.log.slice()) {
+      if (event.type !== 'grant' || event.mode !== 'run' || done.has(event.leaseId)) continue;
+      done.add(event.leaseId);
+      fleet.done(peer, event, peer === liar ? (index) => falseDigest(index, peer) : trueDigest);
+    }
+  }
+  for (const peer of readers) fleet.say(peer, { type: 'have', blob, ranges: [[0, 60]] });
+  fleet.pass(100);
+}
+
 describe('two digests for one index', () => {
   test('a third reads; the voucher that lied loses vouching and leases, and all that it said is fetched again', () => {
     const fleet = new TestFleet();
@@ -152,6 +169,27 @@ describe('two digests for one index', () => {
     expect(fleet.quarantined).toEqual([{ peer: 'forger', reason: 'two members got wrong bytes from it' }]);
   });
 
+  test('what a known liar sends on costs no further reading, and two who got it are enough', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(60);
+    shared(fleet, blob, 'b');
+    fleet.say('a', { type: 'mismatch', blob });
+    const answered = new Set<string>();
+    for (let turn = 0; turn < 10; turn++) answerAudits(fleet, answered);
+    expect(fleet.swarms.trusted('b')).toBe(false);
+    const audits = answered.size;
+    const held = fleet.grants('a').flatMap((grant) => chunksOf([grant]));
+    for (const index of held) fleet.say('c', conflict(blob, index, 'b', falseDigest(index, 'b'), trueDigest(index)));
+    expect(fleet.quarantined).toEqual([]);
+    // The right digest is no lie, whoever sends it.
+    fleet.say('a', conflict(blob, held[0]!, 'b', trueDigest(held[0]!), falseDigest(held[0]!, 'b')));
+    expect(fleet.quarantined).toEqual([]);
+    fleet.say('a', conflict(blob, held[0]!, 'b', falseDigest(held[0]!, 'b'), trueDigest(held[0]!)));
+    expect(fleet.quarantined).toEqual([{ peer: 'b', reason: 'two members got wrong bytes from it' }]);
+    for (let turn = 0; turn < 10; turn++) answerAudits(fleet, answered);
+    expect(answered.size).toBe(audits);
+  });
+
   test('three readings, three digests: nobody is blamed', () => {
     const fleet = new TestFleet();
     const blob = blobOf(8);
@@ -196,23 +234,6 @@ describe('two digests for one index', () => {
 });
 
 describe('the whole is wrong', () => {
-  /** Three readers share a blob; `liar` lies in all that it reads. */
-  function shared(fleet: TestFleet, blob: BlobKey, liar?: string): void {
-    const readers = ['a', 'b', 'c'];
-    for (const peer of readers) fleet.reader(peer, blob, { runs: 16 });
-    const done = new Set<string>();
-    for (let turn = 0; turn < 100; turn++) {
-      fleet.pass(100);
-      for (const { peer, event } of fleet.log.slice()) {
-        if (event.type !== 'grant' || event.mode !== 'run' || done.has(event.leaseId)) continue;
-        done.add(event.leaseId);
-        fleet.done(peer, event, peer === liar ? (index) => falseDigest(index, peer) : trueDigest);
-      }
-    }
-    for (const peer of readers) fleet.say(peer, { type: 'have', blob, ranges: [[0, 60]] });
-    fleet.pass(100);
-  }
-
   test('one chunk of each voucher is read by another; the liar is found and its part fetched again', () => {
     const fleet = new TestFleet();
     const blob = blobOf(60);

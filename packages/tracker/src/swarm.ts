@@ -208,6 +208,11 @@ export class Swarm {
     this.#nowMs = nowMs;
     const { index, peer } = message;
     const known = this.#vouches.get(index);
+    if (!this.#out.trusted(peer)) {
+      // A known liar goes on: that costs no reading at the origin.
+      if (known !== undefined && message.heard !== packDigests([known.digest])) this.#out.accused(reporter, peer);
+      return;
+    }
     const claims: Claim[] = [];
     if (known !== undefined) claims.push({ ...known, vouched: true });
     for (const [text, by] of [[message.expected, undefined], [message.heard, peer]] as const) {
