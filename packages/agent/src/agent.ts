@@ -118,6 +118,10 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     userAgent: `flotilla/${AGENT_VERSION}`,
     requestId: vitals.requestId,
     traced: tracing?.asked,
+    tlsRead: (name, failure) => {
+      if (failure === undefined) log.info({ origin: name }, 'TLS files read again');
+      else log.warn({ origin: name, err: failure }, 'TLS files that cannot be used; those before stay in use');
+    },
   });
   opened.defer(() => origin.close());
   const rights = await Rights.open(join(config.data, 'rights'), {

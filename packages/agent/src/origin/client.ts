@@ -13,7 +13,7 @@ import type { TraceAsked } from '../tracing/spans.ts';
 import { NO_CREDENTIALS, type CredentialSource } from './credentials/secret.ts';
 import { contentLength, contentRange, discard, headerOf, isEncoded, originBody, readWhole, type BodyRules } from './body.ts';
 import { Calls, encodedError, mayNotKnowHead, type OriginMetrics, type Question } from './calls.ts';
-import { DEFAULT_CONNECTION_LIMITS, type Answer, type ConnectionLimits } from './connections.ts';
+import { DEFAULT_CONNECTION_LIMITS, type Answer, type ConnectionLimits, type TlsRead } from './connections.ts';
 import { field, hungUp } from './failures.ts';
 import { OriginLinks, type OriginLink } from './links.ts';
 import { listReferrers, listTags } from './listings.ts';
@@ -43,6 +43,7 @@ export interface OriginDeps {
   readonly userAgent?: string;
   /** Each request that goes out. @default nothing is traced */
   readonly traced?: TraceAsked | undefined;
+  readonly tlsRead?: TlsRead;
   /** Sent as X-Request-Id. @default none */
   readonly requestId?: () => string | undefined;
   /** Milliseconds since the epoch, never going back. */
@@ -98,7 +99,7 @@ class RegistryClient implements OriginClient {
     }
     const { nowMs = () => Math.round(performance.timeOrigin + performance.now()), random = Math.random, userAgent = 'flotilla', requestId = () => undefined } = deps;
     const limits = { ...DEFAULT_CONNECTION_LIMITS, ...config.limits };
-    this.#links = new OriginLinks(this.#table, { limits, proxy: config.proxy ?? {}, ...(deps.lookup === undefined ? {} : { lookup: deps.lookup }) }, nowMs);
+    this.#links = new OriginLinks(this.#table, { limits, proxy: config.proxy ?? {}, tlsRead: deps.tlsRead, ...(deps.lookup === undefined ? {} : { lookup: deps.lookup }) }, nowMs);
     this.#calls = new Calls(this.#links, deps.metrics, deps.credentials ?? NO_CREDENTIALS, { userAgent, requestId, traced: deps.traced, backoffMs: config.backoffMs ?? 200, random, nowMs });
     this.#sizes = new BlobSizes({
       calls: this.#calls,

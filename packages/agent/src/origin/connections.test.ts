@@ -1,8 +1,8 @@
 // Over real sockets: private CAs, client certificates and who may show them, proxies, IPv6.
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { EventEmitter, once } from 'node:events';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createTcpServer, type LookupFunction } from 'node:net';
-import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TlsOptions, TLSSocket } from 'node:tls';
@@ -58,6 +58,36 @@ describe('a private CA', () => {
     const { url } = await serve(server);
     expect(await read(withTls(url, { caFile }))).toBe('the blob');
     await expect(read(withTls(url, {}))).rejects.toMatchObject({ code: 'ORIGIN_TLS', detail: { systemCode: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE' } });
+  });
+
+  test('that changes is read again, what is open goes on, and nonsense changes nothing', async () => {
+    const next = await TestCa.create('the next CA');
+    const file = join(folder, 'changing.pem');
+    writeFileSync(file, ca.cert);
+    const told = new EventEmitter();
+    const release = Promise.withResolvers<void>();
+    const slow = await serve(server, (request, response) => {
+      if (request.method === 'HEAD') return replyBlob(response, BLOB);
+      response.writeHead(200, { 'content-length': BLOB.length });
+      response.write(BLOB.subarray(0, 3));
+      return void release.promise.then(() => response.end(BLOB.subarray(3)));
+    });
+    const { url } = await serve(await next.issue('a server'));
+    const lab = origin([slow.url], { settings: { tls: { caFile: file } }, deps: { tlsRead: (...read) => void told.emit('read', ...read) } });
+    const open = await lab.client.read(LAB_BLOB, digest, undefined, AGENT, lab.signal);
+    const change = async (text: string): Promise<unknown[]> => {
+      const read = once(told, 'read');
+      writeFileSync(`${file}.new`, text);
+      renameSync(`${file}.new`, file);
+      return read;
+    };
+    expect(await change('-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n')).toEqual(['lab', expect.objectContaining({ code: 'CONFIG_INVALID' })]);
+    expect((await lab.client.stat({ ...LAB, repository: 'other' }, digest, AGENT, lab.signal)).size).toBe(BLOB.length);
+    expect(await change(next.cert)).toEqual(['lab', undefined]);
+    release.resolve();
+    expect((await bytesOf(open)).toString()).toBe('the blob');
+    await expect(lab.client.stat(LAB, digest, AGENT, lab.signal)).rejects.toMatchObject({ code: 'ORIGIN_TLS' });
+    expect(await read(withTls(url, { caFile: file }))).toBe('the blob');
   });
 
   test('does not make a certificate good for another host', async () => {

@@ -1,6 +1,9 @@
 // The connections to one origin, its token servers and the hosts that it redirects to: two small pools of kept-alive HTTP/1.1
 // connections per host, so that a question (HEAD, manifest, token) never waits behind a blob that a slow reader holds open.
 //
+// TLS files that change are read again, for the connections made from then on; what is open goes on. Files that do not fit, as while they are
+// replaced one after the other, leave in use what was before.
+//
 // Invariants: a client certificate is shown only to the origin's own hosts and to token servers that the settings name, and only in the
 // agent's own name; whoever acts for others has connections of their own. Non-goals: retries, redirects, tokens (calls.ts). HTTP/2 is left
 // out: one connection with one window is slower for blobs.
@@ -8,13 +11,14 @@
 import { lookup as systemLookup } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 import { Agent, Pool, ProxyAgent, buildConnector, type Dispatcher } from 'undici';
-import { AgentError } from '../errors.ts';
+import { AgentError, toAgentError } from '../errors.ts';
+import { watchFiles } from '../watched-files.ts';
 import { checkLiteral, guardedLookup } from './addresses.ts';
 import { ExpiringMap } from './expiring-map.ts';
 import { connectionError } from './failures.ts';
 import type { OriginEntry } from './origins.ts';
 import { ProxyRules, type ProxySettings } from './proxy.ts';
-import { tlsFaces, type TlsFaces } from './tls.ts';
+import { tlsFaces, tlsFilesOf, type TlsFaces } from './tls.ts';
 
 export interface ConnectionLimits {
   /** Connections per host, for blobs. @default 8 */
@@ -68,10 +72,23 @@ const MAX_HEADER_BYTES = 64 * 1024;
 const NAME_CHECK_MS = 30_000;
 const MAX_NAMES_CHECKED = 256;
 
+/** Told when the TLS files of an origin were read again; with why not, where they cannot be used. */
+export type TlsRead = (origin: string, failure: AgentError | undefined) => void;
+
+export interface ConnectionSettings {
+  readonly limits: ConnectionLimits;
+  readonly proxy: ProxySettings;
+  /** @default the system's */
+  readonly lookup?: LookupFunction;
+  readonly tlsRead?: TlsRead | undefined;
+}
+
 export class Connections {
   readonly #entry: OriginEntry;
   readonly #limits: ConnectionLimits;
-  readonly #tls: TlsFaces;
+  readonly #tlsRead: TlsRead | undefined;
+  readonly #stopWatching: () => void;
+  #tls: TlsFaces;
   readonly #proxies: ProxyRules;
   readonly #lookup: LookupFunction;
   /** By lane, face and proxy; made when first used. */
@@ -80,10 +97,12 @@ export class Connections {
   readonly #checkedNames: ExpiringMap<true>;
 
   /** @throws AgentError CONFIG_INVALID where a file of the TLS settings cannot be used */
-  constructor(entry: OriginEntry, limits: ConnectionLimits, proxy: ProxySettings, nowMs: () => number, lookup: LookupFunction = systemLookup) {
+  constructor(entry: OriginEntry, { limits, proxy, lookup = systemLookup, tlsRead }: ConnectionSettings, nowMs: () => number) {
     this.#entry = entry;
     this.#limits = limits;
     this.#tls = tlsFaces(entry.name, entry.tls);
+    this.#tlsRead = tlsRead;
+    this.#stopWatching = watchFiles(tlsFilesOf(entry.tls), () => this.#readTls());
     this.#proxies = new ProxyRules(proxy);
     this.#lookup = guardedLookup(lookup, entry.privateAllowed);
     this.#certifiedHosts = new Set([...entry.urls.map((url) => url.host), ...entry.realms]);
@@ -119,12 +138,28 @@ export class Connections {
 
   /** Ends idle connections at once and the others when their bodies have been read. */
   async release(): Promise<void> {
+    this.#stopWatching();
     await Promise.all(this.#lanes.values().map((lane) => lane.close()));
   }
 
   /** Cuts all connections. */
   async close(): Promise<void> {
+    this.#stopWatching();
     await Promise.all(this.#lanes.values().map((lane) => lane.destroy()));
+  }
+
+  #readTls(): void {
+    try {
+      this.#tls = tlsFaces(this.#entry.name, this.#entry.tls);
+    } catch (error) {
+      this.#tlsRead?.(this.#entry.name, toAgentError(error));
+      return;
+    }
+    const old = [...this.#lanes.values()];
+    this.#lanes.clear();
+    // Nobody waits for these: each ends with the last body that is still read.
+    for (const lane of old) void lane.close();
+    this.#tlsRead?.(this.#entry.name, undefined);
   }
 
   #shownCertificate(url: URL): boolean {

@@ -1,10 +1,8 @@
 // One link per origin that is in use: its entry, its connections and its standing. Origins that nobody configured are bounded:
 // the least recently used link is released, its open bodies are finished.
 
-import type { LookupFunction } from 'node:net';
-import { Connections, type ConnectionLimits } from './connections.ts';
+import { Connections, type ConnectionSettings } from './connections.ts';
 import type { OriginEntry, OriginTable } from './origins.ts';
-import type { ProxySettings } from './proxy.ts';
 import { OriginStanding } from './standing.ts';
 
 export interface OriginLink {
@@ -13,22 +11,16 @@ export interface OriginLink {
   readonly standing: OriginStanding;
 }
 
-export interface LinkSettings {
-  readonly limits: ConnectionLimits;
-  readonly proxy: ProxySettings;
-  readonly lookup?: LookupFunction;
-}
-
 const MAX_UNLISTED = 128;
 
 export class OriginLinks {
   readonly #table: OriginTable;
-  readonly #settings: LinkSettings;
+  readonly #settings: ConnectionSettings;
   readonly #nowMs: () => number;
   readonly #links = new Map<string, OriginLink>();
 
   /** @throws AgentError CONFIG_INVALID for TLS files that cannot be used */
-  constructor(table: OriginTable, settings: LinkSettings, nowMs: () => number) {
+  constructor(table: OriginTable, settings: ConnectionSettings, nowMs: () => number) {
     this.#table = table;
     this.#settings = settings;
     this.#nowMs = nowMs;
@@ -59,8 +51,7 @@ export class OriginLinks {
 
   #open(name: string): OriginLink {
     const entry = this.#table.entry(name);
-    const { limits, proxy, lookup } = this.#settings;
-    const link = { entry, connections: new Connections(entry, limits, proxy, this.#nowMs, lookup), standing: new OriginStanding(entry, this.#nowMs) };
+    const link = { entry, connections: new Connections(entry, this.#settings, this.#nowMs), standing: new OriginStanding(entry, this.#nowMs) };
     this.#links.set(name, link);
     const unlisted = [...this.#links.keys()].filter((each) => !this.#table.has(each));
     const [oldest] = unlisted;

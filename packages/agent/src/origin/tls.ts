@@ -1,4 +1,5 @@
-// TLS towards one origin: what is trusted, and the client certificate. Read once, at the start; each context parses every trusted certificate.
+// TLS towards one origin: what is trusted, and the client certificate. Read at the start and when the files change; each context parses every
+// trusted certificate.
 
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -37,6 +38,11 @@ export function tlsFaces(origin: string, { caFile, certFile, keyFile, insecure }
     if (error instanceof AgentError) throw error;
     throw new AgentError('CONFIG_INVALID', `the TLS files of origin "${origin}" are no PEM certificates and keys that belong together`, { cause: error });
   }
+}
+
+/** The files behind the faces. */
+export function tlsFilesOf({ caFile, certFile, keyFile }: OriginTls): string[] {
+  return [caFile, certFile, keyFile].filter((file) => file !== undefined);
 }
 
 /** The certificates of a PEM file. TLS itself would skip what it cannot read, and fail at every connection. @throws Error */

@@ -4,12 +4,12 @@
 // stays in use. Who speaks plain HTTP to the port is told so in plain HTTP, as a TLS alert would say nothing to a person.
 
 import { readFile } from 'node:fs/promises';
-import { unwatchFile, watchFile } from 'node:fs';
 import type { Server } from 'node:https';
 import type { Socket } from 'node:net';
 import { createSecureContext } from 'node:tls';
 import { AgentError } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { watchFiles } from '../watched-files.ts';
 import { errorReply } from './replies.ts';
 
 /** PEM files. */
@@ -23,7 +23,6 @@ interface TlsPair {
   readonly key: Buffer;
 }
 
-const WATCH_INTERVAL_MS = 1000;
 /** A connection that says nothing at all, and a reply that nobody takes. */
 const FIRST_BYTE_MS = 10_000;
 /** The content type of a TLS handshake, the first byte of every connection. */
@@ -59,13 +58,9 @@ export class EndpointTls {
     server.removeAllListeners('connection');
     server.on('connection', (socket) => this.#look(socket, () => secured.forEach((listener) => Reflect.apply(listener, server, [socket]))));
     let reading = Promise.resolve();
-    const changed = (): void => {
+    this.#stopWatching = watchFiles([this.#files.certFile, this.#files.keyFile], () => {
       reading = reading.then(() => this.#readAgain(server));
-    };
-    for (const file of [this.#files.certFile, this.#files.keyFile]) watchFile(file, { interval: WATCH_INTERVAL_MS, persistent: false }, changed);
-    this.#stopWatching = () => {
-      for (const file of [this.#files.certFile, this.#files.keyFile]) unwatchFile(file, changed);
-    };
+    });
   }
 
   /** Stops watching, and cuts connections that have not said yet what they are. */
