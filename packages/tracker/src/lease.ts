@@ -5,10 +5,16 @@ import type { Bitfield, IndexRange } from '@flotilla/shared/bitfield';
 import { chunkBounds, chunkSize, type BlobKey } from '@flotilla/shared/chunk-map';
 import type { Grant, TrackerEvent } from '@flotilla/shared/tracker-api';
 
-const MIN_RUN_BYTES = 256 * 1024;
-/** A run is about what a reader gets from its origin in this time. */
-const RUN_MS = 100;
-const MAX_RUN_CHUNKS = 16;
+export interface RunSizes {
+  readonly minBytes: number;
+  /** A run is about what a reader gets from its origin in this time. */
+  readonly ms: number;
+  readonly maxChunks: number;
+  /** Towards the end of the blob runs shrink: to what is left over `shares` times the readers, and to this at least. @default they do not */
+  readonly shrink?: { readonly minBytes: number; readonly shares: number };
+}
+
+export const RUN_SIZES: RunSizes = { minBytes: 256 * 1024, ms: 100, maxChunks: 16 };
 /** A reader alone in its swarm takes longer runs: fewer requests. No longer than a second reader can wait for its share. */
 const SOLO_RUN_MS = 250;
 const MAX_SOLO_RUN_CHUNKS = 256;
@@ -127,14 +133,20 @@ export function newReader(peer: string, trusted: boolean): Reader {
 }
 
 /** How many chunks an ordinary run has for a reader of this rate (bytes per second). */
-export function runChunks(blob: BlobKey, originRate: number): number {
-  const bytes = Math.max(MIN_RUN_BYTES, (originRate * RUN_MS) / 1000);
-  return Math.min(MAX_RUN_CHUNKS, Math.max(1, Math.ceil(bytes / chunkSize(blob.size))));
+export function runChunks(blob: BlobKey, originRate: number, { minBytes, ms, maxChunks }: RunSizes): number {
+  const bytes = Math.max(minBytes, (originRate * ms) / 1000);
+  return Math.min(maxChunks, Math.max(1, Math.ceil(bytes / chunkSize(blob.size))));
+}
+
+/** How many chunks a run has at most, with so many left to be read by so many readers. */
+export function lastRunChunks(blob: BlobKey, chunksLeft: number, readers: number, { shrink }: RunSizes): number {
+  if (shrink === undefined) return chunksLeft;
+  return Math.max(1, Math.ceil(shrink.minBytes / chunkSize(blob.size)), Math.ceil(chunksLeft / (shrink.shares * Math.max(1, readers))));
 }
 
 /** How many chunks a run has for a reader of this rate that is alone. */
-export function soloRunChunks(blob: BlobKey, originRate: number): number {
-  const bytes = Math.max(MIN_RUN_BYTES, (originRate * SOLO_RUN_MS) / 1000);
+export function soloRunChunks(blob: BlobKey, originRate: number, { minBytes }: RunSizes): number {
+  const bytes = Math.max(minBytes, (originRate * SOLO_RUN_MS) / 1000);
   return Math.min(MAX_SOLO_RUN_CHUNKS, Math.max(1, Math.ceil(bytes / chunkSize(blob.size))));
 }
 

@@ -14,10 +14,12 @@ import { covers, LeaseTable } from './lease-table.ts';
 import {
   backOff,
   deadlineWindowMs,
+  lastRunChunks,
   MAX_SILENT_MS,
   MAX_WAIT_MS,
   newReader,
   rangeBytes,
+  RUN_SIZES,
   runChunks,
   soloRunChunks,
   type BookOutput,
@@ -25,6 +27,7 @@ import {
   type Lease,
   type Reader,
   type ReaderStatus,
+  type RunSizes,
 } from './lease.ts';
 import { RunLimit } from './run-limit.ts';
 
@@ -49,6 +52,7 @@ export class LeaseBook {
   readonly holdings: Holdings;
   readonly #epoch: number;
   readonly #out: BookOutput;
+  readonly #sizes: RunSizes;
   readonly #limit = new RunLimit();
   readonly #readers = new Map<string, Reader>();
   readonly #table: LeaseTable;
@@ -61,13 +65,14 @@ export class LeaseBook {
   #grants = 0;
   #streamOnly = false;
 
-  constructor(blob: BlobKey, epoch: number, out: BookOutput) {
+  constructor(blob: BlobKey, epoch: number, out: BookOutput, sizes = RUN_SIZES) {
     this.blob = blob;
     this.chunks = chunkCount(blob.size);
     this.holdings = new Holdings(this.chunks);
     this.#table = new LeaseTable(blob, this.holdings);
     this.#epoch = epoch;
     this.#out = out;
+    this.#sizes = sizes;
   }
 
   /** Whether time alone may change something here. */
@@ -145,7 +150,7 @@ export class LeaseBook {
     this.#hedged ??= new Bitfield(this.chunks);
     const hedged = this.#hedged;
     const fits = (at: number): boolean => at < this.chunks && !hedged.has(at) && !this.holdings.has(peer, at) && !reader.leases.some((lease) => covers(lease, at));
-    const most = runChunks(this.blob, reader.originRate);
+    const most = runChunks(this.blob, reader.originRate, this.#sizes);
     let count = 0;
     while (count < most && fits(index + count)) count++;
     if (count === 0) return false;
@@ -330,7 +335,8 @@ export class LeaseBook {
     const [first, end] = this.#firstFitting(reader.within ?? [[0, this.chunks]], fits);
     if (first >= end) return undefined;
     const solo = this.#aloneSinceMs !== undefined && nowMs - this.#aloneSinceMs >= SOLO_AFTER_MS;
-    const most = solo ? soloRunChunks(this.blob, reader.originRate) : runChunks(this.blob, reader.originRate);
+    const usual = (solo ? soloRunChunks : runChunks)(this.blob, reader.originRate, this.#sizes);
+    const most = Math.min(usual, lastRunChunks(this.blob, this.chunks - first, this.#sharers.size, this.#sizes));
     const affordable = Math.max(1, Math.floor(this.#out.mostBytes() / rangeBytes(this.blob, first, 1)));
     let count = 1;
     while (count < Math.min(most, affordable) && first + count < end && fits(first + count)) count++;

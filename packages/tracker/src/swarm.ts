@@ -10,7 +10,7 @@ import { packDigests, unpackDigests, type AgentMessage, type TrackerEvent } from
 import { Audit, type Claim } from './audit.ts';
 import { ImportSeats } from './import-seats.ts';
 import { Introductions, type IntroductionView } from './introductions.ts';
-import { rangeBytes, type BookOutput, type ReaderStatus } from './lease.ts';
+import { rangeBytes, type BookOutput, type ReaderStatus, type RunSizes } from './lease.ts';
 import { LeaseBook } from './leases.ts';
 import { equal, Vouches, type VouchRun } from './vouches.ts';
 
@@ -42,6 +42,8 @@ export interface SwarmInit {
   readonly epoch: number;
   readonly random: () => number;
   readonly view: IntroductionView;
+  /** @default RUN_SIZES */
+  readonly runSizes?: RunSizes | undefined;
 }
 
 export interface SwarmStatus {
@@ -71,7 +73,7 @@ export class Swarm {
   #nowMs = 0;
   #badUntilMs = 0;
 
-  constructor({ key, number, blob, epoch, random, view }: SwarmInit, out: SwarmOutput) {
+  constructor({ key, number, blob, epoch, random, view, runSizes }: SwarmInit, out: SwarmOutput) {
     this.key = key;
     this.number = number;
     this.blob = blob;
@@ -90,7 +92,7 @@ export class Swarm {
       returned: (bytes) => out.returned(bytes),
       open: (at) => out.open(at),
       mostBytes: () => out.mostBytes(),
-    });
+    }, runSizes);
     this.#vouches = new Vouches(this.book.chunks);
     this.#audit = new Audit(this.#vouches, random, {
       auditors: () => this.book.auditors(this.#nowMs),

@@ -10,6 +10,7 @@ import type { Digest } from '@flotilla/shared/digest';
 import type { AgentMessage, PeerInfo, TrackerEvent } from '@flotilla/shared/tracker-api';
 import { Blame, type BlameRecord } from './blame.ts';
 import { Mesh } from './handout.ts';
+import type { RunSizes } from './lease.ts';
 import type { OriginLimit } from './origin-limit.ts';
 import type { RestartWindow } from './restart-window.ts';
 import { Swarm, type SwarmOutput, type SwarmStatus } from './swarm.ts';
@@ -42,6 +43,8 @@ export interface SwarmsInit {
   readonly blame?: Iterable<BlameRecord>;
   /** What holds back how fast a blob leaves its origin. @default nothing */
   readonly limitsOf?: (blob: BlobKey) => readonly OriginLimit[];
+  /** How much one lease covers. @default RUN_SIZES */
+  readonly runSizes?: RunSizes;
 }
 
 /** Since the start. */
@@ -336,7 +339,7 @@ export class Swarms {
   }
 
   #create(key: string, blob: BlobKey): Swarm {
-    const { epoch, random } = this.#init;
+    const { epoch, random, runSizes } = this.#init;
     const number = ++this.#numbers;
     const view = {
       zone: (peer: string) => this.#agents.get(peer)?.zone,
@@ -348,7 +351,7 @@ export class Swarms {
         if (agent !== undefined) agent.load += by;
       },
     };
-    const swarm: Swarm = new Swarm({ key, number, blob, epoch, random, view }, this.#outputOf(key, number, blob));
+    const swarm: Swarm = new Swarm({ key, number, blob, epoch, random, view, runSizes }, this.#outputOf(key, number, blob));
     this.#swarms.set(key, swarm);
     this.#byNumber.set(number, swarm);
     return swarm;
