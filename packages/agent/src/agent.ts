@@ -249,6 +249,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   const pulls = new Pulls({
     images: new OwnImages({ images, downloads, store, rights, low: false }),
     resolveImage: (path, ns) => origin.resolveImage(path, ns),
+    endpoint: formatAddress(addresses.registry),
     downloads: () => downloads.status(),
     now: Date.now,
   });

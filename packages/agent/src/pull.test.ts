@@ -83,6 +83,7 @@ beforeEach(() => {
       const [first = '', ...rest] = path.split('/');
       return ns === undefined ? { origin: first, repository: rest.join('/') } : { origin: `named-${ns}`, repository: path };
     },
+    endpoint: '127.0.0.1:5050',
     downloads: () => running as DownloadStatus[],
     now: () => 0,
   });
@@ -168,6 +169,12 @@ test('a registry with a port is asked for by its host', async () => {
   addImage('1');
   const [resolved] = await pull('registry.corp:5000/team/a:1');
   expect(resolved).toMatchObject({ image: 'named-registry.corp:5000/team/a:1' });
+});
+
+test('an image may be named as a client names it that has no mirror setting', async () => {
+  addImage('1');
+  const [resolved] = await pull('127.0.0.1:5050/docker.io/library/a:1');
+  expect(resolved).toMatchObject({ type: 'resolved', image: 'docker.io/library/a:1' });
 });
 
 test('layers that lie elsewhere are left to clients', async () => {

@@ -82,6 +82,8 @@ export interface PullsComponents {
   readonly images: PulledImages;
   /** @throws AgentError NAME_UNKNOWN, NAME_INVALID, ORIGIN_FORBIDDEN */
   readonly resolveImage: (path: string, ns: string | undefined) => Repository;
+  /** `host:port` of the local endpoint: what clients put before names. */
+  readonly endpoint: string;
   readonly downloads: () => readonly DownloadStatus[];
   readonly now: () => number;
 }
@@ -143,13 +145,20 @@ export class Pulls {
   #parse(image: string): { repository: Repository; reference: Reference } {
     try {
       const { origin, repository, reference } = parseImageName(image);
-      // A port is no part of a path; the rest goes by the rules of names, the default origin included.
-      const resolved = origin.includes(':') ? this.#with.resolveImage(repository, origin) : this.#with.resolveImage(`${origin}/${repository}`, undefined);
-      return { repository: resolved, reference };
+      return { repository: this.#resolve(origin, repository), reference };
     } catch (error) {
       if (!(error instanceof InvalidReferenceError)) throw error;
       throw new AgentError(error.code === 'MANIFEST_INVALID' ? 'TAG_INVALID' : error.code, error.message, { cause: error });
     }
+  }
+
+  /** By the rules of names, the default origin included. */
+  #resolve(origin: string, repository: string): Repository {
+    const { resolveImage, endpoint } = this.#with;
+    // As clients without a mirror setting name it.
+    if (origin === endpoint) return resolveImage(repository, undefined);
+    // A port is no part of a path.
+    return origin.includes(':') ? resolveImage(repository, origin) : resolveImage(`${origin}/${repository}`, undefined);
   }
 
   /** The manifest of the image on this platform, and the indexes on the way to it. */
