@@ -169,6 +169,21 @@ describe('two digests for one index', () => {
     expect(fleet.quarantined).toEqual([{ peer: 'forger', reason: 'two members got wrong bytes from it' }]);
   });
 
+  test('what somebody claims to hold whose bytes an audit found wrong is leased again', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(8);
+    fleet.join('forger');
+    fleet.say('forger', { type: 'inventory', seeds: [blob], complete: true });
+    fleet.reader('reader', blob);
+    fleet.pass(500);
+    expect(fleet.grants('reader')).toEqual([]);
+    fleet.say('reader', conflict(blob, 0, 'forger', falseDigest(0, 'forger'), trueDigest(0)));
+    answerAudits(fleet, new Set());
+    fleet.pass(500);
+    expect(chunksOf(fleet.grants('reader'))).not.toEqual([]);
+    expect(fleet.quarantined).toEqual([]);
+  });
+
   test('what a known liar sends on costs no further reading, and two who got it are enough', () => {
     const fleet = new TestFleet();
     const blob = blobOf(60);

@@ -98,7 +98,10 @@ export class Swarm {
       auditors: () => this.book.auditors(this.#nowMs),
       audit: (peer, index) => this.book.audit(peer, index, this.#nowMs),
       proven: (peer, byThird) => this.#proven(peer, byThird),
-      accused: (accuser, peer) => out.accused(accuser, peer),
+      accused: (accuser, peer) => {
+        this.accused(peer);
+        out.accused(accuser, peer);
+      },
       holds: (peer, index) => this.book.have(peer, [index, 1], this.#nowMs),
       invalidate: (ranges) => this.#invalidate(ranges),
       originBlamed: () => this.#originBlamed(),

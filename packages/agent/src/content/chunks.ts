@@ -35,6 +35,8 @@ export interface ChunksOwner {
   disbelieved(error: AgentError, which: (index: number) => boolean): void;
   /** `peerId` says `heard` of a chunk where `expected` is known. */
   conflict(index: number, peerId: string, heard: Uint8Array, expected: Uint8Array): void;
+  /** What this host read itself contradicts what this peer gave: nothing more should be asked of it. */
+  suspected(peerId: string): void;
   /** The whole is right. Awaited: what `finish` does belongs to it. */
   verified(): Promise<void>;
   /** The whole is wrong: a repair has begun. `doubtful`: the chunks that are here on the word of others */
@@ -164,7 +166,14 @@ export class Chunks {
       this.#owner.conflict(index, peerId, digest, expected.digest);
       return 'conflict';
     }
+    const read = this.#vouching.isReadHere(index) ? this.#digestHere(index) : undefined;
+    if (read !== undefined && !sameDigest(read, digest)) {
+      this.#owner.conflict(index, peerId, digest, read);
+      this.#forget(this.#suspect(peerId));
+      return 'conflict';
+    }
     if (!this.takes(index) || !this.#hasRoom(index)) return 'duplicate';
+    if (this.#vouching.suspicious(index, peerId)) return 'conflict';
     this.#vouching.given(index, peerId);
     if (!(await this.#write(index, digest, bytes, peerId))) return 'duplicate';
     const since = this.#vouching.expected(index);
@@ -190,7 +199,9 @@ export class Chunks {
     if (here !== undefined && !sameDigest(here, digest)) {
       const giver = this.#vouching.giver(index);
       if (giver !== undefined && giver !== expected?.by) this.#owner.conflict(index, giver, here, digest);
-      this.#forget([index]);
+      // Who passed on what another vouched for is not to blame for it.
+      const alone = giver !== undefined && (expected?.by === undefined || expected.by === giver);
+      this.#forget([index, ...(alone ? this.#suspect(giver) : [])]);
     }
     this.#vouching.readHere(index);
     if (this.have.has(index) || !this.#hasRoom(index) || !(await this.#write(index, digest, bytes, undefined))) return 'duplicate';
@@ -206,6 +217,13 @@ export class Chunks {
       if (!this.verified) this.#vouching.vouch(index, digest, by);
       if (here !== undefined && !sameDigest(here, digest)) this.#contradicted(index, here, digest, by);
     });
+  }
+
+  /** A peer gave other bytes than the origin: one by one its chunks would be found wrong, and each would break a reader. @returns what came on its word alone */
+  #suspect(peerId: string): number[] {
+    if (this.verified) return [];
+    this.#owner.suspected(peerId);
+    return this.#vouching.suspect(peerId);
   }
 
   #hasRoom(index: number): boolean {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { AgentError } from '../errors.ts';
 import { bench } from './test-download.ts';
 import type { SourceRight } from './sources.ts';
-import { CHUNK, collect, Gate, grantingCoordinator, makeBlob, spoilt, TestCoordinator, TestPartial } from './test-ports.ts';
+import { CHUNK, collect, Gate, grantingCoordinator, makeBlob, sha256, spoilt, TestCoordinator, TestPartial } from './test-ports.ts';
 
 const SIZE = 10 * CHUNK + 1000;
 
@@ -480,6 +480,66 @@ describe('leases', () => {
     gate.open();
     expect(await tracker.events.when((event) => event.type === 'conflict')).toMatchObject({ index: 2, peerId: 'liar' });
     expect(await collect(await reader)).toEqual(blob.bytes);
+  });
+
+  test('all that the peer alone says is dropped with it, in one go, and no more of it is taken', async () => {
+    const { blob, read, tracker, peers, origin, download } = bench(makeBlob(8 * CHUNK));
+    const gate = new Gate();
+    origin.beforePiece = (_, signal) => gate.pass(signal);
+    const taken = read();
+    const tail = read({ start: 3 * CHUNK, end: 4 * CHUNK });
+    download.vouched(2, [blob.chunkDigest(2), blob.chunkDigest(3)], 'holder');
+    tracker.grant('a', 4, 1);
+    await gate.reached;
+    for (const index of [0, 1, 4, 5]) expect(await peers.deliver('liar', index, spoilt(blob.chunk(index)))).toBe('kept');
+    expect(await peers.deliver('liar', 2, blob.chunk(2))).toBe('kept');
+    expect(await peers.deliver('honest', 3, blob.chunk(3))).toBe('kept');
+    const pieces = (await taken)[Symbol.asyncIterator]();
+    await pieces.next();
+    gate.open();
+    await tracker.released('a');
+    expect(tracker.of('conflict')).toEqual([{ type: 'conflict', index: 4, peerId: 'liar' }]);
+    expect(peers.distrusted).toEqual(['liar']);
+    expect(download.have.ranges(), 'the chunk that was read, and what another vouches for').toEqual([[2, 3]]);
+    await expect(pieces.next()).rejects.toMatchObject({ code: 'DIGEST_MISMATCH' });
+    expect(await collect(await tail), 'who took nothing of it is not broken').toEqual(blob.chunk(3));
+
+    const again = read();
+    expect(await peers.deliver('liar', 5, spoilt(blob.chunk(5)))).toBe('conflict');
+    download.vouched(5, [blob.chunkDigest(5)], 'holder');
+    expect(await peers.deliver('liar', 5, blob.chunk(5)), 'here somebody else says the same').toBe('kept');
+    for (const index of [0, 1, 6, 7]) expect(await peers.deliver('honest', index, blob.chunk(index))).toBe('kept');
+    expect(await collect(await again)).toEqual(blob.bytes);
+  });
+
+  test('a peer that sends other bytes than this host has read itself is as suspect', async () => {
+    const { blob, read, tracker, peers, download } = bench(makeBlob(4 * CHUNK));
+    const reader = read();
+    tracker.grant('a', 0, 1);
+    await tracker.released('a');
+    expect(await peers.deliver('liar', 2, spoilt(blob.chunk(2)))).toBe('kept');
+    expect(await peers.deliver('liar', 0, spoilt(blob.chunk(0)))).toBe('conflict');
+    expect(tracker.of('conflict')).toEqual([{ type: 'conflict', index: 0, peerId: 'liar' }]);
+    expect(download.have.ranges()).toEqual([[0, 1]]);
+    for (const index of [1, 2, 3]) expect(await peers.deliver('honest', index, blob.chunk(index))).toBe('kept');
+    expect(await collect(await reader)).toEqual(blob.bytes);
+  });
+
+  test('who passes on what somebody else has vouched for is not suspect', async () => {
+    const { blob, read, tracker, peers, origin, download } = bench(makeBlob(4 * CHUNK));
+    const gate = new Gate();
+    origin.beforePiece = (_, signal) => gate.pass(signal);
+    void read({ start: 3 * CHUNK, end: 4 * CHUNK }).catch(() => {});
+    download.vouched(1, [sha256(spoilt(blob.chunk(1)))], 'liar');
+    tracker.grant('a', 1, 1);
+    await gate.reached;
+    await peers.deliver('honest', 0, blob.chunk(0));
+    await peers.deliver('honest', 1, spoilt(blob.chunk(1)));
+    gate.open();
+    await tracker.released('a');
+    expect(tracker.of('conflict')).toContainEqual({ type: 'conflict', index: 1, peerId: 'liar' });
+    expect([peers.distrusted, download.have.has(0)]).toEqual([[], true]);
+    await download.close();
   });
 
   test("a peer's chunk that is being written while the origin's comes is compared too", async () => {

@@ -81,6 +81,7 @@ export class Download implements SwarmMember, LeaseMember {
         this.#with.events.fallback('conflict', this);
         this.#tracker.conflict(index, peerId, heard, expected);
       },
+      suspected: (peerId) => this.#swarm.distrust(peerId),
       verified: () => this.#finish(),
       mismatch: (error, doubtful) => this.#mismatched(error, doubtful),
       repaired: () => {

@@ -203,6 +203,8 @@ export interface SwarmHandle {
   poke(): void;
   /** Chunks that this host no longer holds (window moved, found wrong): peers get a fresh bitfield. */
   retract(): void;
+  /** Nothing more of this blob is asked of the peer, and what it announces does not count. */
+  distrust(peerId: string): void;
   /** Connects to holders outside the mesh. */
   connect(peers: readonly PeerInfo[]): void;
   /** This host's seat among those of its zone that bring chunks of the blob into it; undefined: nobody gives out seats. */
@@ -213,7 +215,6 @@ export interface SwarmHandle {
   /** Ids of live peers in this swarm: the roster for leases without a tracker. */
   peers(): string[];
   sources(): SourceStatus[];
-  /** Forget what `peer` vouched (expelled, forged). */
   leave(): void;
 }
 

@@ -459,6 +459,7 @@ export class TestSwarmHandle implements SwarmHandle {
   reads: IndexRange[] = [];
   received = 0;
   retracted = 0;
+  readonly distrusted: string[] = [];
   seat: ImportSeat | undefined;
   left = false;
 
@@ -491,6 +492,11 @@ export class TestSwarmHandle implements SwarmHandle {
 
   retract(): void {
     this.retracted++;
+  }
+
+  distrust(peerId: string): void {
+    this.distrusted.push(peerId);
+    this.held.delete(peerId);
   }
 
   connect(peers: readonly PeerInfo[]): void {

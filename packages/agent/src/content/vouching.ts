@@ -20,6 +20,8 @@ export class Vouching {
   readonly #passed = new Map<number, Uint8Array>();
   readonly #givenBy = new Map<number, string>();
   readonly #selfRead: Bitfield;
+  /** What this host read itself contradicts bytes that these gave. */
+  readonly #suspects = new Set<string>();
   #proven = false;
   #doubted = false;
   #originOnly = false;
@@ -65,6 +67,22 @@ export class Vouching {
   /** The hash of the whole starts again: what comes is not bound to what came before. */
   forgetPassed(): void {
     this.#passed.clear();
+  }
+
+  /** Nothing is believed any more because this peer alone says so. @returns the chunks that came on its word alone */
+  suspect(peerId: string): number[] {
+    this.#suspects.add(peerId);
+    return [...this.#givenBy].filter(([index, giver]) => giver === peerId && this.#aloneSays(index, peerId)).map(([index]) => index);
+  }
+
+  /** Whether a peer's copy of a chunk has to be left because nobody but that peer, which is suspect, says what it is. */
+  suspicious(index: number, peerId: string): boolean {
+    return this.#suspects.has(peerId) && this.#aloneSays(index, peerId);
+  }
+
+  #aloneSays(index: number, peerId: string): boolean {
+    const by = this.#vouched.get(index)?.by;
+    return by === undefined || by === peerId;
   }
 
   /** The whole was verified, and with it every chunk that was hashed. */

@@ -7,6 +7,7 @@ const HANDLE: SwarmHandle = {
   reading: () => undefined,
   poke: () => undefined,
   retract: () => undefined,
+  distrust: () => undefined,
   importer: () => undefined,
   connect: () => undefined,
   heldByPeer: () => false,

@@ -86,6 +86,8 @@ export class BlobSwarm implements SwarmHandle {
   /** Chunks became open to peers of other zones. */
   #opened = false;
   #reading: readonly IndexRange[] = [];
+  /** Peers whose copies of it are not believed; at most those that were met while it was fetched. */
+  readonly #distrusted = new Set<string>();
   #changed = false;
 
   constructor(channel: number, holding: Holding, member: SwarmMember | undefined, context: BlobSwarmContext) {
@@ -138,7 +140,7 @@ export class BlobSwarm implements SwarmHandle {
     if (this.isPaired(link)) return;
     const peer = new BlobPeer(link, this.chunks, this.#reading.length === 0);
     this.#peers.set(link.peerId, peer);
-    this.#picker?.setHave(link.peerId, peer.have);
+    this.#heard(peer);
     this.#tellMates();
     for (const frame of this.#news(peer)) link.outbox.send(frame);
     this.#sourcesChanged();
@@ -165,7 +167,7 @@ export class BlobSwarm implements SwarmHandle {
     const peer = this.#peers.get(link.peerId);
     if (peer === undefined) return;
     peer.have = Bitfield.fromBytes(this.chunks, bits);
-    this.#picker?.setHave(link.peerId, peer.have);
+    this.#heard(peer);
     this.#context.wake(link);
     this.#sourcesChanged();
   }
@@ -295,6 +297,16 @@ export class BlobSwarm implements SwarmHandle {
     this.poke();
   }
 
+  distrust(peerId: string): void {
+    this.#distrusted.add(peerId);
+    const link = this.#peers.get(peerId)?.link;
+    for (const fetch of link?.intake.fetches() ?? []) if (fetch.owner === this) this.#cancel(peerId, fetch.index);
+    // Like a peer that holds nothing; asked again whether it does, it still does not.
+    this.#picker?.removePeer(peerId);
+    this.#wakeUseful();
+    this.#sourcesChanged();
+  }
+
   connect(peers: readonly PeerInfo[]): void {
     this.#context.connect(peers);
   }
@@ -342,6 +354,10 @@ export class BlobSwarm implements SwarmHandle {
   }
 
   // ---- inside
+
+  #heard({ link: { peerId }, have }: BlobPeer<BlobLink>): void {
+    if (!this.#distrusted.has(peerId)) this.#picker?.setHave(peerId, have);
+  }
 
   #stopFetching(): void {
     this.#member = undefined;

@@ -245,6 +245,29 @@ describe('members that lie or stall cost time only', () => {
     expect(asked).toHaveLength(chunkCount(key.size));
   });
 
+  test('a peer whose word on a blob counts no more is asked for nothing of it, whatever it announces', async () => {
+    const { key, bytes } = randomBlob(MIB);
+    const mine = new MemoryMember(key);
+    host.join(mine);
+    const { raw, stream } = await member();
+    holdAll(stream, key, () => undefined);
+    const request = await stream.next('request');
+    expect(mine.handle!.heldByPeer(3)).toBe(true);
+    mine.handle!.distrust(raw.peerId);
+    await stream.next('cancel', (frame) => frame.index === request.index);
+    expect(mine.handle!.heldByPeer(3)).toBe(false);
+    stream.send({ type: 'bitfield', channel: 7, bits: Bitfield.full(chunkCount(key.size)).bytes() }, { type: 'have', channel: 7, ranges: [[3, 1]] });
+    const requests = kinds(stream).filter((kind) => kind === 'request').length;
+    const honest = await fleet.start();
+    honest.holdings.add(new MemoryMember(key, bytes));
+    host.swarm.connect([honest.info]);
+    await mine.finished;
+    expect([...mine.from.keys()]).toEqual([honest.info.peerId]);
+    expect(kinds(stream).filter((kind) => kind === 'request')).toHaveLength(requests);
+    await host.counted('kept_bytes', key.size);
+    expect(host.swarm.status().outstandingBytes).toBe(0);
+  });
+
   test('a peer that answers nothing: its chunks come from the other', async () => {
     const { key, bytes } = randomBlob(4 * MIB);
     const mine = new MemoryMember(key);
