@@ -79,6 +79,22 @@ describe('an agent that runs', () => {
     expectRight(await pulled);
   });
 
+  test('gives peers of other zones what its limit between zones lets through, and the rest when that is lifted', async () => {
+    fleet = await TestFleet.start({ lab: origin.url });
+    const [a, near, far] = [await fleet.agent('a', { zone: 'x' }), await fleet.agent('near', { zone: 'x' }), await fleet.agent('far', { zone: 'y' })];
+    await fleet.meshed();
+    expectRight(await pullLayer(a));
+    expect(await limit(a, { zone: CRAWL })).toEqual({ zone: KIB });
+    const pulled = pullLayer(far);
+    await until('a has begun to send', async () => (await a.bytes()).uploaded > 0);
+    await meanwhile();
+    expect((await a.bytes()).uploaded).toBeLessThanOrEqual(BURST);
+    await limit(a, { zone: 'none' });
+    expectRight(await pulled);
+    await limit(a, { zone: CRAWL });
+    expectRight(await pullLayer(near));
+  });
+
   test('keeps what is not said, says what is in force, and goes back to its settings', async () => {
     fleet = await TestFleet.start({ lab: origin.url });
     const agent = await fleet.agent('a', { uploadLimit: '50MB/s', originLimit: '8MB/s' });

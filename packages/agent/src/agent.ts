@@ -6,6 +6,7 @@
 // Stopping runs backwards: open responses first, then peers and tracker are told, then the disk is closed.
 
 import { join } from 'node:path';
+import type { Limits } from '@flotilla/shared/agent-report';
 import type { Digest } from '@flotilla/shared/digest';
 import { createAdmin, type Readiness } from './admin.ts';
 import { Membership } from './access/membership.ts';
@@ -165,7 +166,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     { stallMs: config.stallMs },
   );
   active.downloads = downloads;
-  const brakes = new Brakes({ own: { downloadLimit: config.downloadLimit, uploadLimit: config.uploadLimit, originLimit: config.originLimit }, apply: (held) => holdBack(held, { downloadLimit, originLimit, swarm, coordinator, log }), now: () => performance.now(), after: timerOf });
+  const brakes = new Brakes({ own: { downloadLimit: config.downloadLimit, uploadLimit: config.uploadLimit, originLimit: config.originLimit, zoneLimit: config.zoneLimit }, apply: (held) => holdBack(held, { downloadLimit, originLimit, swarm, coordinator, log }), now: () => performance.now(), after: timerOf });
   active.brakes = brakes;
   const memory = new FleetMemory(Date.now);
   active.memory = memory;
@@ -238,7 +239,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     bytes: metrics.totals(),
     downloads: downloads.status(),
     rollouts: rollouts.status(),
-    limits: { upload: brakes.held.uploadLimit, download: brakes.held.downloadLimit, origin: brakes.held.originLimit },
+    limits: { upload: brakes.held.uploadLimit, download: brakes.held.downloadLimit, origin: brakes.held.originLimit, zone: brakes.held.zoneLimit },
     brakes: brakes.ids,
     minFreeShare: config.storeMinFreeShare,
     defaultOrigin: config.defaultOrigin,
@@ -313,13 +314,13 @@ function holdBack(held: Held, parts: { downloadLimit: TokenBucket; originLimit: 
   log.warn({ ...held }, 'limits and brakes');
   downloadLimit.set(held.downloadLimit);
   originLimit.set(held.originLimit);
-  swarm?.setLimits({ upload: held.uploadLimit, download: held.downloadLimit });
+  swarm?.setLimits({ upload: held.uploadLimit, download: held.downloadLimit, zone: held.zoneLimit });
   swarm?.stopUploads(held.stopUploads);
   coordinator.readByItself(held.originOnly);
 }
 
-function limitsOf({ uploadLimit, downloadLimit, originLimit }: Held): { upload?: number; download?: number; origin?: number } {
-  return { ...(uploadLimit !== undefined && { upload: uploadLimit }), ...(downloadLimit !== undefined && { download: downloadLimit }), ...(originLimit !== undefined && { origin: originLimit }) };
+function limitsOf({ uploadLimit, downloadLimit, originLimit, zoneLimit }: Held): Limits {
+  return { ...(uploadLimit !== undefined && { upload: uploadLimit }), ...(downloadLimit !== undefined && { download: downloadLimit }), ...(originLimit !== undefined && { origin: originLimit }), ...(zoneLimit !== undefined && { zone: zoneLimit }) };
 }
 
 function totalsOf(store: { usage(): { bytes: number; limitBytes: number; blobs: number } }, metrics: Metrics, downloads: Downloads | undefined): Pick<ReturnType<CoordinatorInit['stats']>, 'bytes' | 'pulls' | 'store'> {
@@ -419,6 +420,7 @@ function startSwarm(
     agentVersion: AGENT_VERSION,
     zone: config.zone,
     uploadLimit: config.uploadLimit,
+    zoneLimit: config.zoneLimit,
     downloadLimit,
   });
   return started.then((swarm) => {

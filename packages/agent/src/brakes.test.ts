@@ -9,7 +9,7 @@ class World {
   readonly applied: Held[] = [];
   #timer: { readonly atMs: number; readonly act: () => void } | undefined;
   readonly brakes = new Brakes({
-    own: { downloadLimit: 100, uploadLimit: undefined, originLimit: 40 },
+    own: { downloadLimit: 100, uploadLimit: undefined, originLimit: 40, zoneLimit: 70 },
     apply: (held) => this.applied.push(held),
     now: () => this.nowMs,
     after: (delayMs, act) => {
@@ -36,13 +36,13 @@ class World {
 
 test('brakes add up, the lowest rate counts, and each ends by itself', () => {
   const world = new World();
-  world.brakes.told([order('a', 1_000, { stopUploads: true, downloadLimit: 50 }), order('b', 5_000, { downloadLimit: 200, uploadLimit: 10 })]);
-  expect(world.brakes.held).toEqual({ stopUploads: true, originOnly: false, downloadLimit: 50, uploadLimit: 10, originLimit: 40 });
+  world.brakes.told([order('a', 1_000, { stopUploads: true, downloadLimit: 50 }), order('b', 5_000, { downloadLimit: 200, uploadLimit: 10, zoneLimit: 7 })]);
+  expect(world.brakes.held).toEqual({ stopUploads: true, originOnly: false, downloadLimit: 50, uploadLimit: 10, originLimit: 40, zoneLimit: 7 });
   expect(world.brakes.ids).toEqual(['a', 'b']);
   world.pass(1_000);
-  expect(world.brakes.held).toEqual({ stopUploads: false, originOnly: false, downloadLimit: 100, uploadLimit: 10, originLimit: 40 });
+  expect(world.brakes.held).toEqual({ stopUploads: false, originOnly: false, downloadLimit: 100, uploadLimit: 10, originLimit: 40, zoneLimit: 7 });
   world.pass(4_000);
-  expect(world.brakes.held).toEqual({ stopUploads: false, originOnly: false, downloadLimit: 100, uploadLimit: undefined, originLimit: 40 });
+  expect(world.brakes.held).toEqual({ stopUploads: false, originOnly: false, downloadLimit: 100, uploadLimit: undefined, originLimit: 40, zoneLimit: 70 });
   expect([world.applied.length, world.brakes.ids, world.waiting]).toEqual([3, [], false]);
 });
 
@@ -73,7 +73,7 @@ test("the host's own limits change at once, stand beside the brakes, and are wha
   world.brakes.limit({ downloadLimit: undefined, originLimit: 5 });
   expect(world.brakes.held).toMatchObject({ downloadLimit: undefined, uploadLimit: 30, originLimit: 5 });
   world.brakes.unlimit();
-  expect(world.applied.at(-1)).toEqual({ stopUploads: false, originOnly: false, downloadLimit: 100, uploadLimit: undefined, originLimit: 40 });
+  expect(world.applied.at(-1)).toEqual({ stopUploads: false, originOnly: false, downloadLimit: 100, uploadLimit: undefined, originLimit: 40, zoneLimit: 70 });
   const before = world.applied.length;
   world.brakes.unlimit();
   expect(world.applied).toHaveLength(before);

@@ -10,6 +10,8 @@ export interface OwnLimits {
   readonly downloadLimit: number | undefined;
   readonly uploadLimit: number | undefined;
   readonly originLimit: number | undefined;
+  /** To peers of other zones, and from them. */
+  readonly zoneLimit: number | undefined;
 }
 
 /** All brakes together, and the host's own limits. */
@@ -84,7 +86,7 @@ export class Brakes {
     if (this.#orders.length > 0) this.#cancel = after(Math.min(...this.#orders.map(({ untilMs }) => untilMs)) - nowMs, () => this.#settle());
     const held = this.#together();
     const before = this.#held;
-    const same = held.stopUploads === before.stopUploads && held.originOnly === before.originOnly && held.downloadLimit === before.downloadLimit && held.uploadLimit === before.uploadLimit && held.originLimit === before.originLimit;
+    const same = (Object.keys(held) as (keyof Held)[]).every((name) => held[name] === before[name]);
     if (same) return;
     this.#held = held;
     apply(held);
@@ -98,6 +100,7 @@ export class Brakes {
       originOnly: this.#orders.some(({ originOnly }) => originOnly),
       downloadLimit: lowest(own.downloadLimit, ...this.#orders.map((order) => order.downloadLimit)),
       uploadLimit: lowest(own.uploadLimit, ...this.#orders.map((order) => order.uploadLimit)),
+      zoneLimit: lowest(own.zoneLimit, ...this.#orders.map((order) => order.zoneLimit)),
     };
   }
 }

@@ -73,6 +73,7 @@ export const AgentConfigSchema = Type.Object({
   uploadLimit: Rate,
   downloadLimit: Rate,
   originLimit: Rate,
+  zoneLimit: Rate,
   /** absent: a tenth of the file system */
   storeLimit: Type.Optional(Type.Integer({ minimum: MIB })),
   /** share of the file system that is left free */
@@ -166,11 +167,12 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   noProxy: { ...TEXT, allowed: 'hosts, addresses and CIDR blocks with commas between them', help: 'what is reached without a proxy (default: NO_PROXY)' },
   defaultOrigin: { ...TEXT, allowed: "an origin's name, such as docker.io", flag: 'NAME', help: 'origin of image names that do not name one' },
   name: { ...TEXT, flag: 'NAME', help: "this agent's name on the dashboard" },
-  zone: { ...TEXT, flag: 'ZONE', help: 'where this host stands; peers of the same zone are preferred' },
+  zone: { ...TEXT, flag: 'ZONE', help: 'where this host stands: a blob comes into a zone once, and goes round in it' },
   label: { shape: 'map', read: readText, allowed: 'KEY=VALUE', flag: 'KEY=VALUE', keys: /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/, help: 'label for rollouts and the dashboard (repeatable)' },
   uploadLimit: { ...RATE, help: 'most that is sent to peers' },
   downloadLimit: { ...RATE, help: 'most that is taken from peers and origins' },
   originLimit: { ...RATE, help: 'most that is taken from origins' },
+  zoneLimit: { ...RATE, help: 'most that is sent to peers of other zones, and most that is taken from them' },
   storeLimit: { shape: 'one', read: readBytes, allowed: 'a size of at least 1MiB, such as 200GB', flag: 'SIZE', help: 'most that is kept on disk (default: a tenth of the file system)', show: formatBytes },
   storeMinFreeShare: { shape: 'one', read: readNumber, allowed: 'a number from 0 to 0.95', help: 'share of the file system that is left free' },
   cacheBytes: { shape: 'one', read: readBytes, allowed: 'a size from 1MiB to 64GiB', help: 'chunks kept in memory', show: formatBytes },

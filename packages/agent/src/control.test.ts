@@ -137,10 +137,10 @@ test('passes changes of limits on: rates, none, what is not said, and what the s
   const commands = new Commands();
   const control = await startControl(folder, async () => STATUS, commands);
   open.push(control);
-  expect(await ask(control.path, 'POST', '/limits', { upload: 1e6, origin: null })).toEqual({ code: 200, text: '{"upload":5}' });
+  expect(await ask(control.path, 'POST', '/limits', { upload: 1e6, origin: null, zone: 2e6 })).toEqual({ code: 200, text: '{"upload":5}' });
   await ask(control.path, 'POST', '/limits', {});
   await ask(control.path, 'POST', '/limits', { settings: true });
-  expect(commands.limits).toEqual([{ uploadLimit: 1e6, originLimit: undefined }, {}, 'settings']);
+  expect(commands.limits).toEqual([{ uploadLimit: 1e6, originLimit: undefined, zoneLimit: 2e6 }, {}, 'settings']);
 });
 
 test.each([['/limits', { upload: 5 }], ['/limits', { download: 'fast' }], ['/limits', { settings: false }], ['/pull', {}], ['/pull', { image: '' }], ['/pull', { image: 'a', platform: 'linux' }], ['/pull', { image: 'x'.repeat(600) }], ['/probe', {}]])('%s refuses %j', async (path, body) => {

@@ -49,7 +49,7 @@ export interface AgentStatus {
   /** Ids of the brakes that operators have set on this host; `limits` has them in. */
   readonly brakes?: readonly string[];
   /** Bytes per second; absent: no limit. */
-  readonly limits?: { readonly upload?: number | undefined; readonly download?: number | undefined; readonly origin?: number | undefined };
+  readonly limits?: { readonly upload?: number | undefined; readonly download?: number | undefined; readonly origin?: number | undefined; readonly zone?: number | undefined };
   /** Share of the file system that is left free. */
   readonly minFreeShare?: number;
   readonly defaultOrigin?: string | undefined;
@@ -128,6 +128,7 @@ export interface LimitChange {
   readonly upload?: number | null;
   readonly download?: number | null;
   readonly origin?: number | null;
+  readonly zone?: number | null;
   /** All as the settings have them. */
   readonly settings?: true;
 }
@@ -141,8 +142,8 @@ function addCommands(app: FastifyInstance, commands: ControlCommands): void {
   app.get('/fleet', async () => commands.fleet());
   const probe = { schema: { body: { type: 'object', required: ['origin'], properties: { origin: Text } } } };
   app.post<{ Body: { origin: string } }>('/probe', probe, async (request, reply) => commands.probe(request.body.origin, untilClosed(reply.raw)));
-  const limits = { schema: { body: { type: 'object', properties: { upload: Rate, download: Rate, origin: Rate, settings: { const: true } } } } };
-  app.post<{ Body: LimitChange }>('/limits', limits, async ({ body: { settings, upload, download, origin } }) =>
+  const limits = { schema: { body: { type: 'object', properties: { upload: Rate, download: Rate, origin: Rate, zone: Rate, settings: { const: true } } } } };
+  app.post<{ Body: LimitChange }>('/limits', limits, async ({ body: { settings, upload, download, origin, zone } }) =>
     commands.limit(
       settings === true
         ? 'settings'
@@ -150,6 +151,7 @@ function addCommands(app: FastifyInstance, commands: ControlCommands): void {
             ...(upload !== undefined && { uploadLimit: upload ?? undefined }),
             ...(download !== undefined && { downloadLimit: download ?? undefined }),
             ...(origin !== undefined && { originLimit: origin ?? undefined }),
+            ...(zone !== undefined && { zoneLimit: zone ?? undefined }),
           },
     ),
   );

@@ -57,7 +57,7 @@ export const OriginFault = Type.Tuple([Name, Type.String({ maxLength: 32 }), Cou
 export type OriginFault = Static<typeof OriginFault>;
 
 /** Bytes per second that are let through; absent: no limit. Brakes are in it. */
-export const Limits = Type.Object({ upload: Type.Optional(Rate), download: Type.Optional(Rate), origin: Type.Optional(Rate) });
+export const Limits = Type.Object({ upload: Type.Optional(Rate), download: Type.Optional(Rate), origin: Type.Optional(Rate), zone: Type.Optional(Rate) });
 export type Limits = Static<typeof Limits>;
 
 /** A blob that this host has taken, or given up (`error`). */
@@ -151,5 +151,6 @@ export const BrakeOrder = Type.Object({
   originOnly: Type.Boolean(),
   downloadLimit: Type.Optional(Type.Number({ minimum: 1 })),
   uploadLimit: Type.Optional(Type.Number({ minimum: 1 })),
+  zoneLimit: Type.Optional(Type.Number({ minimum: 1 })),
 });
 export type BrakeOrder = Static<typeof BrakeOrder>;

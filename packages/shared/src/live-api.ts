@@ -116,6 +116,8 @@ export const Brake = Type.Object({
   /** Bytes per second of each host; absent: as its own settings say. */
   downloadLimit: Type.Optional(Rate),
   uploadLimit: Type.Optional(Rate),
+  /** To peers of other zones, and as much from them. */
+  zoneLimit: Type.Optional(Rate),
   reason: Type.String(),
   setBy: Type.String(),
   setAtMs: TimestampMs,
@@ -360,7 +362,7 @@ export const HostDetail = Type.Object({
   vitals: Type.Optional(
     Type.Object({ loop: Type.Number(), cpu: Type.Number(), diskWriteMs: Type.Number(), diskBusy: Type.Number(), peers: Count, sources: Count, missingBytes: Bytes, freeBytes: Bytes, memoryBytes: Bytes }),
   ),
-  limits: Type.Optional(Type.Object({ upload: Type.Optional(Rate), download: Type.Optional(Rate), origin: Type.Optional(Rate) })),
+  limits: Type.Optional(Type.Object({ upload: Type.Optional(Rate), download: Type.Optional(Rate), origin: Type.Optional(Rate), zone: Type.Optional(Rate) })),
   brakes: Type.Array(Type.String()),
   downloads: Type.Array(Type.Object({ digest: Digest, size: Bytes, image: Type.String(), share: Thousandths, peer: Bytes, origin: Bytes, duplicate: Bytes, sources: Count, error: Type.Optional(Type.String()) })),
   /** `n` is absent for a peer that the tracker does not know. Told while somebody looks. */

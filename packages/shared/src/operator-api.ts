@@ -127,6 +127,7 @@ export const BrakeRequest = Type.Object(
     originOnly: Type.Optional(Type.Boolean()),
     downloadLimit: Type.Optional(Type.Number({ minimum: 1024 })),
     uploadLimit: Type.Optional(Type.Number({ minimum: 1024 })),
+    zoneLimit: Type.Optional(Type.Number({ minimum: 1024 })),
     reason: Type.String({ maxLength: 255 }),
     /** It ends by itself after this: a minute to a day. */
     forMs: Type.Integer({ minimum: 1_000, maximum: 86_400_000 }),

@@ -41,7 +41,7 @@ export const ERRORS = {
   IMAGE_UNKNOWN: row(404, 'No such image', 'GET /api/v1/images lists those that hosts have told of.'),
   PULL_UNKNOWN: row(404, 'No such pull', 'Pulls are kept for 7 days; GET /api/v1/pulls lists them.'),
   SWARM_UNKNOWN: row(404, 'Nobody holds or wants this blob', 'Hosts tell what they hold while they are connected.'),
-  BRAKE_INVALID: row(400, 'Brake holds nothing back', 'Give at least one of stopUploads, originOnly, downloadLimit, uploadLimit.'),
+  BRAKE_INVALID: row(400, 'Brake holds nothing back', 'Give at least one of stopUploads, originOnly, downloadLimit, uploadLimit, zoneLimit.'),
   BRAKE_UNKNOWN: row(404, 'No such brake', 'It was released, or its time is over; GET /api/v1/brakes lists those that are on.'),
   BRAKES_FULL: row(409, 'There are as many brakes as there may be', 'Release some.'),
   MEMBER_CONNECTED: row(409, 'Member is connected', 'Stop its agent first, or expel it.'),

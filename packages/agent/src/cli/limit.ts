@@ -15,6 +15,7 @@ export interface LimitOptions {
   readonly upload?: string | undefined;
   readonly download?: string | undefined;
   readonly origin?: string | undefined;
+  readonly zone?: string | undefined;
   /** All as the settings have them. */
   readonly settings?: boolean | undefined;
   readonly json?: boolean | undefined;

@@ -134,9 +134,9 @@ describe('status', () => {
     const nowMs = Date.now();
     const faults = [{ code: 'ORIGIN_TLS' as const, message: 'certificate has expired', host: 'quay.io', count: 3, firstAtMs: 0, lastAtMs: nowMs - 61_000 }];
     const origins = [{ name: 'quay.io', urls: ['https://quay.io'], requests: 3, bytes: 0, throttledUntilMs: undefined, credentials: undefined, faults }];
-    await withStatus({ ...STATUS, limits: { upload: 50e6 }, origins });
+    await withStatus({ ...STATUS, limits: { upload: 50e6, zone: 5e6 }, origins });
     const { out } = await flotilla('status', '--data', folder);
-    expect(out).toMatch(/^limits +upload 50\.0 MB\/s, download unlimited, from origins unlimited$/m);
+    expect(out).toMatch(/^limits +upload 50\.0 MB\/s, download unlimited, from origins unlimited, between zones 5\.00 MB\/s$/m);
     expect(out).toMatch(/^quay\.io +ORIGIN_TLS +quay\.io +3 +1 min \d s ago +certificate has expired$/m);
   });
 

@@ -64,10 +64,11 @@ export function createProgram(terminal: Terminal, ended: (exitCode: number) => v
     .option('--upload <RATE>', 'most that is sent to peers, or none')
     .option('--download <RATE>', 'most that is taken from peers and origins, or none')
     .option('--origin <RATE>', 'most that is taken from origins, or none')
+    .option('--zone <RATE>', 'most that is sent to peers of other zones, and most that is taken from them, or none')
     .option('--settings', 'all as the settings have them')
     .option('--json', 'as JSON')
-    .action(async ({ upload, download, origin, settings, json, ...flags }: Flags & LimitOptions) => {
-      ended(await interruptible((signal) => changeLimits({ upload, download, origin, settings, json }, { flags }, terminal, signal)));
+    .action(async ({ upload, download, origin, zone, settings, json, ...flags }: Flags & LimitOptions) => {
+      ended(await interruptible((signal) => changeLimits({ upload, download, origin, zone, settings, json }, { flags }, terminal, signal)));
     });
 
   dataFlags(program.command('pull').description('have an image on this host, with a bar for each of its blobs'))

@@ -81,8 +81,8 @@ function describeFaults({ origins = [] }: AgentStatus, nowMs: number): string {
   return rows.length === 0 ? '' : `\n${table([['ORIGIN', 'FAULT', 'HOST', 'TIMES', 'LAST', 'MESSAGE'], ...rows])}`;
 }
 
-export function describeLimits({ upload, download, origin }: NonNullable<AgentStatus['limits']>): string {
-  return `upload ${describeLimit(upload)}, download ${describeLimit(download)}, from origins ${describeLimit(origin)}`;
+export function describeLimits({ upload, download, origin, zone }: NonNullable<AgentStatus['limits']>): string {
+  return `upload ${describeLimit(upload)}, download ${describeLimit(download)}, from origins ${describeLimit(origin)}, between zones ${describeLimit(zone)}`;
 }
 
 function describeLimit(rate: number | undefined): string {

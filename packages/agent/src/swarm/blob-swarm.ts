@@ -17,6 +17,7 @@ import { Imports } from './imports.ts';
 import type { Arrival, Fetch } from './intake.ts';
 import type { Link } from './link.ts';
 import { PeerFault } from './peer-fault.ts';
+import { apart, type Place } from './place.ts';
 import { Picker, type Budget } from './picker.ts';
 
 /** The way to a peer, whatever carries it. */
@@ -39,12 +40,6 @@ export const NEWS_WAITS: NewsWaits = { freshMs: 50, widelyHeldMs: 400, widelyHel
 /** What is read at the origin matters to peers once the tracker is gone: it goes along with other news, or by itself after so long. */
 const READING_MS = 1_000;
 
-/** Where this host stands. */
-export interface Place {
-  readonly selfId: string;
-  readonly zone: string;
-}
-
 export interface BlobSwarmContext {
   readonly budget: Budget;
   readonly random: () => number;
@@ -57,8 +52,8 @@ export interface BlobSwarmContext {
   readonly log: SwarmLog;
   /** There may be something to ask of this peer now. */
   wake(link: BlobLink): void;
-  /** A whole chunk came from a peer, so long after it was asked for. */
-  delivered(bytes: number, latencyMs: number): void;
+  /** A whole chunk came from the peer, so long after it was asked for. */
+  delivered(link: BlobLink, bytes: number, latencyMs: number): void;
   /** Memory for requests became free. */
   wakeAll(): void;
   /** The peer sent bytes that contradict the digest that it sent with them. */
@@ -100,7 +95,7 @@ export class BlobSwarm implements SwarmHandle {
     this.#readers = new Uint16Array(member === undefined ? 0 : this.chunks);
     this.#member = member;
     if (member !== undefined) {
-      this.#imports = this.#gate();
+      this.#imports = this.#gate(member);
       this.#picker = new Picker(this.chunks, {
         budget: context.budget,
         random: context.random,
@@ -228,8 +223,8 @@ export class BlobSwarm implements SwarmHandle {
     const picker = this.#picker;
     if (member === undefined || picker === undefined) return;
     link.account.delivered(bytes.length, nowMs - fetch.sinceMs);
-    this.#context.delivered(bytes.length, nowMs - fetch.sinceMs);
-    this.#imports?.moved();
+    this.#context.delivered(link, bytes.length, nowMs - fetch.sinceMs);
+    this.#imports?.came(fetch.index, this.#isForeign(link) ? nowMs - fetch.sinceMs : undefined);
     for (const peerId of picker.arrived(link.peerId, fetch.index)) this.#cancel(peerId, fetch.index);
     const act = (verdict: ChunkVerdict): void => this.#judged(link, fetch.index, bytes.length, verdict, picker);
     member.accept(fetch.index, digest, bytes, link.peerId).then(act, (error: unknown) => {
@@ -266,7 +261,7 @@ export class BlobSwarm implements SwarmHandle {
   // ---- SwarmHandle: what the Download says
 
   announce(indexes: readonly number[]): void {
-    this.#imports?.moved();
+    for (const index of indexes) this.#imports?.came(index);
     for (const index of indexes) {
       for (const peerId of this.#picker?.obtained(index) ?? []) this.#cancel(peerId, index);
     }
@@ -411,13 +406,14 @@ export class BlobSwarm implements SwarmHandle {
     return peer.news(this.channel, this.holding.have, this.#reading);
   }
 
-  #gate(): Imports | undefined {
+  #gate({ have }: SwarmMember): Imports | undefined {
     const { place, nowMs } = this.#context;
     if (place === undefined) return undefined;
     return new Imports(this.chunks, {
       selfId: place.selfId,
       salt: importSalt(this.key.digest),
       nowMs,
+      has: (index) => have.has(index),
       changed: (index, confined) => {
         this.#picker?.confine(index, confined);
         this.#opened ||= !confined;
@@ -426,7 +422,7 @@ export class BlobSwarm implements SwarmHandle {
   }
 
   #isForeign(link: BlobLink): boolean {
-    return isForeign(this.#context.place, link);
+    return apart(this.#context.place?.zone, link.session.zone);
   }
 
   #tellMates(): void {
@@ -474,9 +470,4 @@ export class BlobSwarm implements SwarmHandle {
 /** Digest and size: two blobs of one digest and different sizes are not the same swarm. */
 export function blobId(key: BlobKey): string {
   return `${key.digest}/${key.size}`;
-}
-
-/** Both sides say where they stand, and it is not the same zone. */
-export function isForeign(place: Place | undefined, { session: { zone } }: BlobLink): boolean {
-  return place !== undefined && zone !== undefined && zone !== place.zone;
 }

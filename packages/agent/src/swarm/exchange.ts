@@ -12,12 +12,13 @@ import { isDigest } from '@flotilla/shared/digest';
 import { MAX_BLOB_BYTES, MAX_INTERESTS } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { Holding, Holdings, Swarm, SwarmHandle, SwarmMember } from '../content/ports.ts';
-import { BlobSwarm, blobId, isForeign, NEWS_WAITS, type BlobLink, type BlobSwarmContext, type NewsWaits, type Place } from './blob-swarm.ts';
+import { BlobSwarm, blobId, NEWS_WAITS, type BlobLink, type BlobSwarmContext, type NewsWaits } from './blob-swarm.ts';
 import type { SwarmCounters, SwarmLog } from './counters.ts';
 import type { TokenBucket } from './limits.ts';
 import type { Interest } from './link.ts';
 import { PeerFault } from './peer-fault.ts';
 import { Budget } from './picker.ts';
+import { apart, type Place } from './place.ts';
 import { Requests } from './requests.ts';
 import type { ReadyFrame } from './session.ts';
 import type { Timers } from './timers.ts';
@@ -37,6 +38,8 @@ export interface ExchangeComponents {
   readonly random: () => number;
   readonly timers: Timers;
   readonly downloadLimit: TokenBucket;
+  /** Of what comes from peers of other zones, besides. @default no limit */
+  readonly zoneDownloadLimit?: TokenBucket | undefined;
   /** Where this host stands. @default nowhere in particular */
   readonly place?: Place | undefined;
   readonly forged: (peerId: string, key: BlobKey, index: number) => void;
@@ -58,15 +61,19 @@ export class Exchange implements Swarm {
   constructor(components: ExchangeComponents, news: NewsWaits = NEWS_WAITS) {
     this.#with = components;
     const { counters, log, nowMs, random, timers } = components;
+    const isForeign = ({ session: { zone } }: BlobLink): boolean => apart(components.place?.zone, zone);
+    const near = [components.downloadLimit];
+    const across = components.zoneDownloadLimit === undefined ? near : [...near, components.zoneDownloadLimit];
     this.#requests = new Requests({
       counters,
       nowMs,
       timers,
-      limit: components.downloadLimit,
+      isForeign,
+      limits: (link) => (isForeign(link) ? across : near),
       fetching: () => this.#fetching,
       links: () => this.#links.values(),
     });
-    this.#uploader = new Uploader({ counters, log, nowMs, isForeign: (link) => isForeign(components.place, link), unreadable: (blob) => void this.#lookAgain(blob) });
+    this.#uploader = new Uploader({ counters, log, nowMs, isForeign, unreadable: (blob) => void this.#lookAgain(blob) });
     this.#context = {
       budget: this.#budget,
       random,
@@ -77,7 +84,7 @@ export class Exchange implements Swarm {
       log,
       place: components.place,
       wake: (link) => this.#requests.wake(link),
-      delivered: (chunkBytes, latencyMs) => this.#requests.delivered(chunkBytes, latencyMs),
+      delivered: (link, chunkBytes, latencyMs) => this.#requests.delivered(link, chunkBytes, latencyMs),
       wakeAll: () => this.#requests.wakeAll(),
       forged: components.forged,
       connect: components.connect,
@@ -262,7 +269,7 @@ export class Exchange implements Swarm {
     const nowMs = this.#with.nowMs();
     const arrival = link.intake.take(piece, blob?.channel, nowMs);
     link.account.received(piece.payload.length, nowMs);
-    if (isForeign(this.#with.place, link)) this.#with.counters.add('zone_in_bytes', piece.payload.length);
+    if (apart(this.#with.place?.zone, link.session.zone)) this.#with.counters.add('zone_in_bytes', piece.payload.length);
     blob?.moved(link.peerId, 'down', piece.payload.length, nowMs);
     if (arrival === undefined || blob === undefined) return;
     blob.arrived(link, arrival, nowMs);

@@ -3,20 +3,22 @@
 // A chunk is brought into a zone once: by the importer that is first for it (shared/import-seats). Everybody else takes it from peers of the
 // zone, and asks across only where it does not come:
 //
-//   held outside, by nobody seen here ── rank 0: at once · rank r: after r waits ──> open
-//   held by somebody seen here ──────── nothing at all has come for r + 1 waits ───> open
+//   held outside, by nobody seen here ── rank 0: at once · rank r: missing for r waits, and nothing of its own to bring in for as long ──> open
+//   held by somebody seen here ───────── nothing at all has come for r + 1 waits ──> open
 //
-// A wait is WAIT_MS, or longer where imports usually take long. So a first importer that is dead, slow or unable costs one wait per rank and never a
-// pull: after MAX_RANK + 1 waits any chunk may be asked of anybody. Seats come from the tracker; without one, from the peers of the zone that are in sight.
+// So a first importer that is dead, slow or unable is stood in for by those that are done with their own chunks, one rank after the other, while the
+// way into the zone stays busy; and after MAX_RANK + 1 waits without a chunk anything may be asked of anybody. That a chunk is missing for long says nothing
+// by itself: where all of a blob is held outside, the last chunk is missing from the first moment on.
+// Seats come from the tracker; without one, from the peers of the zone that are in sight.
 // Non-goals: which open chunk to ask of whom (picker.ts). Bound: 12 bytes per chunk.
 
 import { importRank, MAX_IMPORT_SEATS, type ImportSeat } from '@flotilla/shared/import-seats';
 
-/** An importer that has not brought a chunk in after this is not waited for. */
+/** How long who is first is given before the next one steps in. */
 export const WAIT_MS = 5_000;
 const LONGEST_WAIT_MS = 30_000;
-/** ... or after so many times what imports usually take. */
-const PATIENCE = 3;
+/** ... or so many times what a chunk usually takes from another zone. */
+const PATIENCE = 2;
 /** Weight of the newest import in what is usual. */
 const WEIGHT = 0.1;
 /** Ranks behind this one wait no longer. */
@@ -30,6 +32,8 @@ export interface ImportsInit {
   /** importSalt() of the blob */
   readonly salt: number;
   readonly nowMs: () => number;
+  /** Whether the chunk is on this host. */
+  readonly has: (index: number) => boolean;
   /** A chunk became confined to peers of our zone, or open to all. */
   readonly changed: (index: number, confined: boolean) => void;
 }
@@ -48,7 +52,11 @@ export class Imports {
   #mates: readonly string[] = [];
   #told: ImportSeat | undefined;
   #settled = false;
-  #usualMs = 0;
+  #usualMs: number | undefined;
+  /** Chunks that are this host's to bring in, and can be. */
+  readonly #own: Uint8Array;
+  #ownCount = 0;
+  #idleSinceMs: number;
   #movedAtMs: number;
   #lookedAtMs: number;
   /** Chunks that are held here were opened, because nothing came. */
@@ -59,6 +67,8 @@ export class Imports {
     this.#startedMs = init.nowMs();
     this.#movedAtMs = this.#startedMs;
     this.#lookedAtMs = this.#startedMs;
+    this.#idleSinceMs = this.#startedMs;
+    this.#own = new Uint8Array(chunks);
     this.#confined = new Uint8Array(chunks).fill(1);
     this.#rank = new Uint8Array(chunks);
     this.#here = new Uint16Array(chunks);
@@ -90,14 +100,8 @@ export class Imports {
 
   /** A peer holds the chunk. */
   gained(index: number, foreign: boolean): void {
-    const nowMs = this.#init.nowMs();
     (foreign ? this.#outside : this.#here)[index]!++;
-    const sinceMs = this.#missingSinceMs[index]!;
-    if (!foreign && sinceMs >= 0) {
-      const tookMs = nowMs - this.#startedMs - sinceMs;
-      this.#usualMs += (tookMs - this.#usualMs) * WEIGHT;
-    }
-    this.#settle(index, nowMs);
+    this.#settle(index, this.#init.nowMs());
   }
 
   /** A peer holds the chunk no more, or went. */
@@ -106,12 +110,15 @@ export class Imports {
     this.#settle(index, this.#init.nowMs());
   }
 
-  /** A chunk came from anywhere. */
-  moved(): void {
-    this.#movedAtMs = this.#init.nowMs();
-    if (!this.#loosened) return;
-    this.#loosened = false;
-    this.#settleAll(this.#movedAtMs);
+  /** A chunk is here, wherever it came from. @param tookMs of one from another zone: since it was asked for */
+  came(index: number, tookMs?: number): void {
+    const nowMs = this.#init.nowMs();
+    this.#movedAtMs = nowMs;
+    if (tookMs !== undefined) this.#usualMs = this.#usualMs === undefined ? tookMs : this.#usualMs + (tookMs - this.#usualMs) * WEIGHT;
+    if (this.#loosened) {
+      this.#loosened = false;
+      this.#settleAll(nowMs);
+    } else this.#settle(index, nowMs);
   }
 
   /** Several times per second. */
@@ -136,9 +143,15 @@ export class Imports {
   }
 
   #settle(index: number, nowMs: number): void {
-    const atMs = nowMs - this.#startedMs;
-    if (this.#outside[index] === 0 || this.#here[index]! > 0) this.#missingSinceMs[index] = -1;
-    else if (this.#missingSinceMs[index]! < 0) this.#missingSinceMs[index] = atMs;
+    const missing = this.#outside[index]! > 0 && this.#here[index] === 0 && !this.#init.has(index);
+    if (!missing) this.#missingSinceMs[index] = -1;
+    else if (this.#missingSinceMs[index]! < 0) this.#missingSinceMs[index] = nowMs - this.#startedMs;
+    const own = missing && this.#rank[index] === 0 ? 1 : 0;
+    if (own !== this.#own[index]) {
+      this.#own[index] = own;
+      this.#ownCount += own === 1 ? 1 : -1;
+      if (this.#ownCount === 0) this.#idleSinceMs = nowMs;
+    }
     const confined = this.#settled && this.#open(index, nowMs) ? 0 : 1;
     if (confined === this.#confined[index]) return;
     this.#confined[index] = confined;
@@ -147,14 +160,19 @@ export class Imports {
 
   #open(index: number, nowMs: number): boolean {
     const rank = this.#rank[index]!;
-    if (this.#here[index] === 0) return rank === 0 || (this.#missingSinceMs[index]! >= 0 && nowMs - this.#startedMs - this.#missingSinceMs[index]! >= rank * this.#waitMs);
+    if (this.#here[index] === 0) {
+      if (rank === 0) return true;
+      const sinceMs = this.#missingSinceMs[index]!;
+      const least = rank * this.#waitMs;
+      return sinceMs >= 0 && nowMs - this.#startedMs - sinceMs >= least && this.#ownCount === 0 && nowMs - this.#idleSinceMs >= least;
+    }
     const open = nowMs - this.#movedAtMs >= (rank + 1) * this.#waitMs;
     this.#loosened ||= open;
     return open;
   }
 
   get #waitMs(): number {
-    return Math.min(LONGEST_WAIT_MS, Math.max(WAIT_MS, PATIENCE * this.#usualMs));
+    return Math.min(LONGEST_WAIT_MS, Math.max(WAIT_MS, PATIENCE * (this.#usualMs ?? 0)));
   }
 }
 

@@ -51,6 +51,7 @@ export class Outbox {
   readonly #control: Uint8Array[] = [];
   readonly #later = new Map<number, () => ExchangeFrame[]>();
   readonly #chunks: OutgoingChunk[] = [];
+  readonly #limits: TokenBucket[];
   readonly #closed = new AbortController();
   #controlBytes = 0;
   #offset = 0;
@@ -62,6 +63,12 @@ export class Outbox {
 
   constructor(init: OutboxInit) {
     this.#init = init;
+    this.#limits = [init.limit];
+  }
+
+  /** Another limit on the chunks that go to this peer. */
+  limitBy(limit: TokenBucket): void {
+    this.#limits.push(limit);
   }
 
   /** Bytes that wait here and in the stream: control and the piece being written; chunk bytes are the uploader's. */
@@ -156,7 +163,7 @@ export class Outbox {
           continue;
         }
         const chunk = this.#chunks[0];
-        const waitMs = chunk === undefined ? 0 : this.#init.limit.waitMs(Math.min(PIECE_BYTES, chunk.bytes.length - this.#offset), this.#init.nowMs());
+        const waitMs = chunk === undefined ? 0 : this.#waitMs(Math.min(PIECE_BYTES, chunk.bytes.length - this.#offset));
         if (waitMs > 0 && this.#control.length === 0) {
           await this.#pause(waitMs);
           continue;
@@ -171,6 +178,13 @@ export class Outbox {
       // In the same turn as the look at the queues, so that nothing queued in between is left lying.
       this.#pumping = false;
     }
+  }
+
+  #waitMs(bytes: number): number {
+    const nowMs = this.#init.nowMs();
+    let waitMs = 0;
+    for (const limit of this.#limits) waitMs = Math.max(waitMs, limit.waitMs(bytes, nowMs));
+    return waitMs;
   }
 
   #full(): boolean {
@@ -211,7 +225,7 @@ export class Outbox {
     batch.append(encodeFrameHeader({ type: 'chunk', channel, index, offset: this.#offset, payload, ...(this.#offset === 0 && { digest }) }));
     batch.append(payload);
     this.#offset += payload.length;
-    this.#init.limit.take(payload.length, this.#init.nowMs());
+    for (const limit of this.#limits) limit.take(payload.length, this.#init.nowMs());
     const size = batch.byteLength;
     this.#init.stream.send(batch);
     chunk.moved(payload.length);

@@ -27,8 +27,10 @@ export interface RequestsComponents {
   readonly counters: SwarmCounters;
   readonly nowMs: () => number;
   readonly timers: Timers;
-  /** Download limit of this host. */
-  readonly limit: TokenBucket;
+  /** It stands in another zone: what is usual there says nothing of peers near by, nor the other way round. */
+  readonly isForeign: (link: BlobLink) => boolean;
+  /** What holds back what this peer is asked for. */
+  readonly limits: (link: BlobLink) => readonly TokenBucket[];
   /** Blobs that are being fetched. */
   readonly fetching: () => readonly BlobSwarm[];
   readonly links: () => Iterable<BlobLink>;
@@ -37,8 +39,9 @@ export interface RequestsComponents {
 export class Requests {
   readonly #with: RequestsComponents;
   readonly #awake = new Set<BlobLink>();
-  /** What all peers together delivered. */
-  readonly #usual = new Account();
+  /** What all peers near by together delivered, and all in other zones. */
+  readonly #near = new Account();
+  readonly #across = new Account();
   #cancelTurn: (() => void) | undefined;
   #cancelLimited: (() => void) | undefined;
   #closed = false;
@@ -80,9 +83,9 @@ export class Requests {
     blob.failed(link, index);
   }
 
-  /** A chunk of `bytes` came from any peer, `latencyMs` after it was asked for. */
-  delivered(bytes: number, latencyMs: number): void {
-    this.#usual.delivered(bytes, latencyMs);
+  /** A chunk of `bytes` came from the peer, `latencyMs` after it was asked for. */
+  delivered(link: BlobLink, bytes: number, latencyMs: number): void {
+    this.#usualOf(link).delivered(bytes, latencyMs);
   }
 
   /** Looks for stalls, ends rests. A few times per second. */
@@ -108,8 +111,13 @@ export class Requests {
   }
 
   #patienceMs(link: BlobLink, bytes: number): number {
-    const usualMs = this.#usual.latencyMs === undefined ? COLD_STALL_MS : STALL_FACTOR * this.#usual.expectedMs(bytes);
+    const usual = this.#usualOf(link);
+    const usualMs = usual.latencyMs === undefined ? COLD_STALL_MS : STALL_FACTOR * usual.expectedMs(bytes);
     return Math.min(LONGEST_STALL_MS, Math.max(STALL_MS, usualMs, STALL_FACTOR * link.account.expectedMs(bytes)));
+  }
+
+  #usualOf(link: BlobLink): Account {
+    return this.#with.isForeign(link) ? this.#across : this.#near;
   }
 
   #stalled(link: BlobLink, nowMs: number): void {
@@ -131,14 +139,15 @@ export class Requests {
         without++;
         continue;
       }
-      if (this.#waitForLimit(blob.bytesOf(0), nowMs)) return;
+      const limits = this.#with.limits(link);
+      if (this.#waitForLimit(limits, blob.bytesOf(0), nowMs)) return;
       const fetch = blob.pick(link, nowMs);
       if (fetch === undefined) {
         without++;
         continue;
       }
       without = 0;
-      this.#with.limit.take(fetch.bytes, nowMs);
+      for (const limit of limits) limit.take(fetch.bytes, nowMs);
       this.#with.counters.add('requests', 1);
       link.intake.expect(fetch);
       link.outbox.send({ type: 'request', channel: fetch.channel, index: fetch.index });
@@ -155,8 +164,8 @@ export class Requests {
     return roundTripMs > latencyMs - roundTripMs ? 2 : 1;
   }
 
-  #waitForLimit(bytes: number, nowMs: number): boolean {
-    const waitMs = this.#with.limit.waitMs(bytes, nowMs);
+  #waitForLimit(limits: readonly TokenBucket[], bytes: number, nowMs: number): boolean {
+    const waitMs = Math.max(...limits.map((limit) => limit.waitMs(bytes, nowMs)));
     if (waitMs === 0) return false;
     this.#cancelLimited ??= this.#with.timers.after(waitMs, () => {
       this.#cancelLimited = undefined;

@@ -14,6 +14,7 @@ import { versionFit } from '@flotilla/shared/protocol-version';
 import type { TokenBucket } from './limits.ts';
 import { Outbox } from './outbox.ts';
 import { PeerFault } from './peer-fault.ts';
+import { apart } from './place.ts';
 import { free, LARGE_BYTES } from './transport.ts';
 import { updateWindowByHalves } from './window-updates.ts';
 
@@ -45,6 +46,8 @@ export interface SessionInit {
   /** Throws where `membership` does not make `peerId` a member. */
   readonly check: (membership: string, peerId: string) => void;
   readonly uploadLimit: TokenBucket;
+  /** Of what goes to peers of other zones, besides. */
+  readonly zoneUploadLimit: TokenBucket;
   readonly helloTimeoutMs: number;
   readonly nowMs: () => number;
   readonly events: SessionEvents;
@@ -174,6 +177,7 @@ export class PeerSession {
     this.#verify(frame.membership);
     this.#membership = frame.membership;
     this.zone = frame.zone;
+    if (apart(this.#init.zone, frame.zone)) this.outbox.limitBy(this.#init.zoneUploadLimit);
     this.#state = 'ready';
     clearTimeout(this.#helloTimer);
     this.#settled.resolve();

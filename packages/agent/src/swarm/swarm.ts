@@ -44,6 +44,8 @@ export interface SwarmInit {
   readonly zone?: string | undefined;
   /** Bytes per second; undefined: no limit */
   readonly uploadLimit?: number | undefined;
+  /** Bytes per second to peers of other zones, and as many from them; undefined: no limit of its own */
+  readonly zoneLimit?: number | undefined;
   /** Shared with whatever else this host downloads. @default no limit */
   readonly downloadLimit?: TokenBucket | undefined;
   /** @default 10 minutes */
@@ -112,6 +114,8 @@ export class PeerSwarm implements Swarm {
   readonly #banned: (peerId: string) => boolean;
   readonly #uploadLimit: TokenBucket;
   readonly #downloadLimit: TokenBucket;
+  readonly #zoneUploadLimit: TokenBucket;
+  readonly #zoneDownloadLimit: TokenBucket;
   readonly #exchange: Exchange;
   readonly #mesh: Mesh;
   readonly #liveness: Liveness;
@@ -132,6 +136,8 @@ export class PeerSwarm implements Swarm {
     this.peerId = node.peerId.toString();
     this.#uploadLimit = new TokenBucket(init.uploadLimit);
     this.#downloadLimit = init.downloadLimit ?? new TokenBucket();
+    this.#zoneUploadLimit = new TokenBucket(init.zoneLimit);
+    this.#zoneDownloadLimit = new TokenBucket(init.zoneLimit);
     this.#mesh = new Mesh({
       selfId: this.peerId,
       random: Math.random,
@@ -152,6 +158,7 @@ export class PeerSwarm implements Swarm {
       random: Math.random,
       timers: systemTimers,
       downloadLimit: this.#downloadLimit,
+      zoneDownloadLimit: this.#zoneDownloadLimit,
       place: init.zone === undefined ? undefined : { selfId: this.peerId, zone: init.zone },
       forged: (peerId, key, index) => this.#forged(peerId, key, index),
       connect: (peers) => this.#mesh.connect(peers),
@@ -212,9 +219,11 @@ export class PeerSwarm implements Swarm {
     this.#mesh.connect(peers);
   }
 
-  setLimits(limits: { upload?: number | undefined; download?: number | undefined }): void {
+  setLimits(limits: { upload?: number | undefined; download?: number | undefined; zone?: number | undefined }): void {
     this.#uploadLimit.set(limits.upload);
     this.#downloadLimit.set(limits.download);
+    this.#zoneUploadLimit.set(limits.zone);
+    this.#zoneDownloadLimit.set(limits.zone);
   }
 
   /** Sends peers nothing any more, or again. */
@@ -315,6 +324,7 @@ export class PeerSwarm implements Swarm {
       zone: this.#init.zone,
       check: this.#init.checkMembership,
       uploadLimit: this.#uploadLimit,
+      zoneUploadLimit: this.#zoneUploadLimit,
       helloTimeoutMs: this.#init.helloTimeoutMs ?? HELLO_TIMEOUT_MS,
       nowMs: Date.now,
       events: {

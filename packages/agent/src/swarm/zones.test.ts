@@ -64,3 +64,29 @@ test.each([
   await member.finished;
   expect(host!.counts.zone_in_bytes + seed.counts.zone_out_bytes + host!.counts.stand_in_requests).toBe(0);
 });
+
+test.each([
+  ['sends', { zoneLimit: 1 }, {}],
+  ['takes', {}, { zoneLimit: 1 }],
+])('the limit between zones holds what a host %s there, nothing else, and can be lifted', async (_, there, here) => {
+  const { key, bytes } = randomBlob(MIB);
+  const seed = await fleet.start({ zone: 'there', ...there });
+  const near = await fleet.start({ zone: 'there', ...here });
+  const far = await fleet.start({ zone: 'here', ...here });
+  seed.swarm.setMesh([near.info, far.info]);
+  await seed.counted('sessions_opened', 2);
+  seed.holdings.add(new MemoryMember(key, bytes));
+  const members = [near, far].map((host) => {
+    const member = new MemoryMember(key);
+    host.join(member);
+    return member;
+  });
+  await members[0]!.finished;
+  // The burst lets one chunk go; at one byte per second the next is most of a day away.
+  await members[1]!.when(() => members[1]!.have.count === 1);
+  expect(far.counts.zone_in_bytes).toBe(64 * 1024);
+  for (const { swarm } of [seed, far]) swarm.setLimits({});
+  await members[1]!.finished;
+  expect(far.counts.zone_in_bytes).toBe(MIB);
+  expect(near.counts.zone_in_bytes).toBe(0);
+});

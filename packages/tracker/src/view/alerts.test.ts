@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { Alerts, type AlertFacts } from './alerts.ts';
 
 const NONE: AlertFacts = { origins: [], stateFailed: false, noProgress: [], diskFull: [], skewed: [], quarantined: [], lost: [], brakes: [] };
-const BRAKE: Brake = { id: 'b1', scope: { kind: 'zone', zone: 'b' }, stopUploads: true, originOnly: false, uploadLimit: 5e6, reason: 'switch dying', setBy: 'ada', setAtMs: 500, untilMs: 3_600_000, hosts: 3 };
+const BRAKE: Brake = { id: 'b1', scope: { kind: 'zone', zone: 'b' }, stopUploads: true, originOnly: false, uploadLimit: 5e6, zoneLimit: 1e6, reason: 'switch dying', setBy: 'ada', setAtMs: 500, untilMs: 3_600_000, hosts: 3 };
 
 test('each has its cause, its next step and its hosts; the worst and oldest first; none stays', () => {
   const alerts = new Alerts();
@@ -25,7 +25,7 @@ test('each has its cause, its next step and its hosts; the worst and oldest firs
   for (const { title, cause, next } of told) for (const text of [cause, next]) expect(text, title).toMatch(/\.$/);
   expect(told[1]!.cause).toBe('The clock of web-3 is 95 s behind; beyond 5 minutes it cannot enrol.');
   expect(told[2]!.cause).toContain('web-2 has 200 MB left');
-  expect(told[3]!.title).toBe('A brake is on: no uploads, 5.0 MB/s up for zone b');
+  expect(told[3]!.title).toBe('A brake is on: no uploads, 5.0 MB/s up, 1.0 MB/s between zones for zone b');
   expect(alerts.decide(NONE, 10_000)).toEqual([]);
   expect(alerts.decide({ ...NONE, skewed: facts.skewed }, 11_000)[0]!.sinceMs).toBe(11_000);
 });

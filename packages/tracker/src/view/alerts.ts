@@ -89,13 +89,14 @@ function originAlert({ origin, kind, sinceMs, hosts: refused }: OriginFact): Dra
 }
 
 /** What a brake does, to whom. */
-export function brakeText({ scope, stopUploads, originOnly, downloadLimit, uploadLimit }: Brake): string {
+export function brakeText({ scope, stopUploads, originOnly, downloadLimit, uploadLimit, zoneLimit }: Brake): string {
   const whom = scope.kind === 'fleet' ? 'the fleet' : scope.kind === 'zone' ? `zone ${scope.zone}` : 'a host';
   const what = [
     ...(stopUploads ? ['no uploads'] : []),
     ...(originOnly ? ['origin only'] : []),
     ...(downloadLimit === undefined ? [] : [`${bytes(downloadLimit)}/s down`]),
     ...(uploadLimit === undefined ? [] : [`${bytes(uploadLimit)}/s up`]),
+    ...(zoneLimit === undefined ? [] : [`${bytes(zoneLimit)}/s between zones`]),
   ];
   return `${what.join(', ')} for ${whom}`;
 }

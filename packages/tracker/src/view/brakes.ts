@@ -52,8 +52,8 @@ export class Brakes {
   }
 
   /** @throws BRAKE_INVALID, BRAKES_FULL */
-  async set({ scope, stopUploads = false, originOnly = false, downloadLimit, uploadLimit, reason, forMs }: BrakeRequest, setBy: string, nowMs: number): Promise<BrakeRecord> {
-    if (!stopUploads && !originOnly && downloadLimit === undefined && uploadLimit === undefined) throw new TrackerError('BRAKE_INVALID', 'the brake would hold nothing back');
+  async set({ scope, stopUploads = false, originOnly = false, downloadLimit, uploadLimit, zoneLimit, reason, forMs }: BrakeRequest, setBy: string, nowMs: number): Promise<BrakeRecord> {
+    if (!stopUploads && !originOnly && downloadLimit === undefined && uploadLimit === undefined && zoneLimit === undefined) throw new TrackerError('BRAKE_INVALID', 'the brake would hold nothing back');
     if (this.#brakes.size >= MAX_BRAKES) throw new TrackerError('BRAKES_FULL', `${MAX_BRAKES} brakes are on`);
     const brake: BrakeRecord = {
       id: randomBytes(4).toString('hex'),
@@ -62,6 +62,7 @@ export class Brakes {
       originOnly,
       ...(downloadLimit !== undefined && { downloadLimit }),
       ...(uploadLimit !== undefined && { uploadLimit }),
+      ...(zoneLimit !== undefined && { zoneLimit }),
       reason,
       setBy,
       setAtMs: nowMs,
@@ -100,13 +101,14 @@ export class Brakes {
   orders(host: Reached, nowMs: number): BrakeOrder[] {
     return this.on(host)
       .slice(0, MAX_ORDERS)
-      .map(({ id, stopUploads, originOnly, downloadLimit, uploadLimit, untilMs }) => ({
+      .map(({ id, stopUploads, originOnly, downloadLimit, uploadLimit, zoneLimit, untilMs }) => ({
         id,
         forMs: Math.max(0, untilMs - nowMs),
         stopUploads,
         originOnly,
         ...(downloadLimit !== undefined && { downloadLimit }),
         ...(uploadLimit !== undefined && { uploadLimit }),
+        ...(zoneLimit !== undefined && { zoneLimit }),
       }));
   }
 }

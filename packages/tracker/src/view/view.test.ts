@@ -242,11 +242,11 @@ describe('brakes', () => {
   });
 
   test('outlive a restart', async () => {
-    await ask('POST', 'brakes', { scope: { kind: 'fleet' }, uploadLimit: 5e5, reason: 'x', forMs: 60_000 });
+    await ask('POST', 'brakes', { scope: { kind: 'fleet' }, uploadLimit: 5e5, zoneLimit: 1e5, reason: 'x', forMs: 60_000 });
     await tracker.close();
     await start();
     const agent = await connect();
-    expect((await agent.next('brakes')).brakes).toMatchObject([{ uploadLimit: 5e5 }]);
+    expect((await agent.next('brakes')).brakes).toMatchObject([{ uploadLimit: 5e5, zoneLimit: 1e5 }]);
   });
 
   test('what a host holds that may not upload is read at the origin by who lacks it', async () => {

@@ -21,22 +21,24 @@ export function BrakeForm(): JSX.Element {
   const [what, setWhat] = useState({ stopUploads: false, originOnly: false });
   const [download, setDownload] = useState('');
   const [upload, setUpload] = useState('');
+  const [between, setBetween] = useState('');
   const [minutes, setMinutes] = useState<number>(15);
   const [reason, setReason] = useState('');
   const hosts = [...(useHosts().value?.infos.values() ?? [])];
   const zones = [...new Set(hosts.map(({ zone }) => zone))].filter((zone) => zone !== '').sort();
   const host = hosts.find(({ name, peerId }) => name === target || peerId === target);
   const reached = kind === 'fleet' ? hosts.length : kind === 'zone' ? hosts.filter(({ zone }) => zone === target).length : host === undefined ? 0 : 1;
-  const nothing = !what.stopUploads && !what.originOnly && download === '' && upload === '';
+  const nothing = !what.stopUploads && !what.originOnly && download === '' && upload === '' && between === '';
   const lacks = nothing ? 'Choose what it holds back.' : kind === 'zone' && !zones.includes(target) ? 'Choose a zone.' : kind === 'host' && host === undefined ? 'Name a host of the fleet.' : undefined;
   const whom = kind === 'fleet' ? 'the whole fleet' : kind === 'zone' ? `zone ${target}` : (host?.name ?? target);
   const run = async (): Promise<void> => {
     const scope: BrakeRequest['scope'] = kind === 'fleet' ? { kind } : kind === 'zone' ? { kind, zone: target } : { kind, peerId: host!.peerId };
-    const limits = { ...(download !== '' && { downloadLimit: Number(download) * MEGABYTE }), ...(upload !== '' && { uploadLimit: Number(upload) * MEGABYTE }) };
+    const limits = { ...(download !== '' && { downloadLimit: Number(download) * MEGABYTE }), ...(upload !== '' && { uploadLimit: Number(upload) * MEGABYTE }), ...(between !== '' && { zoneLimit: Number(between) * MEGABYTE }) };
     await post(OPERATOR_ROUTES.brakes, { scope, ...what, ...limits, reason, forMs: minutes * MINUTE_MS } satisfies BrakeRequest);
     setWhat({ stopUploads: false, originOnly: false });
     setDownload('');
     setUpload('');
+    setBetween('');
     setReason('');
   };
   return (
@@ -102,6 +104,9 @@ export function BrakeForm(): JSX.Element {
         </Field>
         <Field label="Upload at most" hint="MB/s for each host.">
           {(ids) => <input {...ids} type="number" min={0.01} step="any" value={upload} onInput={(event) => setUpload(event.currentTarget.value)} />}
+        </Field>
+        <Field label="Between zones at most" hint="MB/s for each host, to peers of other zones and as much from them.">
+          {(ids) => <input {...ids} type="number" min={0.01} step="any" value={between} onInput={(event) => setBetween(event.currentTarget.value)} />}
         </Field>
         <Field label="For">
           {(ids) => (

@@ -145,7 +145,7 @@ function Facts({ host }: { readonly host: HostDetail }): JSX.Element {
     <Panel title="About it">
       <dl class="facts">
         <dt>Limits</dt>
-        <dd>{limits === undefined ? 'not told' : `download ${limit(limits.download)}, upload ${limit(limits.upload)}, origin ${limit(limits.origin)}`}</dd>
+        <dd>{limits === undefined ? 'not told' : `download ${limit(limits.download)}, upload ${limit(limits.upload)}, origin ${limit(limits.origin)}, between zones ${limit(limits.zone)}`}</dd>
         <dt>Brakes</dt>
         <dd>{brakes.length === 0 ? 'none' : <a href="/brakes">{plural(brakes.length, 'brake')}</a>}</dd>
         <dt>Disk free</dt>
