@@ -35,7 +35,7 @@ export class Crio {
     await writeFile(join(dir, 'policy.json'), JSON.stringify({ default: [{ type: 'insecureAcceptAnything' }] }));
     await writeFile(join(dir, 'crio.conf'), settings(dir));
     const log = openSync(join(dir, 'log'), 'a');
-    const child = spawn('unshare', Crio.#seeing(root, [programPath('crio') ?? 'crio', '--config', join(dir, 'crio.conf'), '--config-dir', '']), { stdio: ['ignore', log, log] });
+    const child = spawn(programPath('unshare') ?? 'unshare', Crio.#seeing(root, [programPath('crio') ?? 'crio', '--config', join(dir, 'crio.conf'), '--config-dir', '']), { stdio: ['ignore', log, log] });
     closeSync(log);
     const crio = new Crio(dir, root, child);
     await crio.#until('answers', async () => {
