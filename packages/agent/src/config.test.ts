@@ -165,7 +165,7 @@ test('a misspelt variable is warned about; those of a cluster are not', () => {
 test('the flags are those of the design', () => {
   const flags = Object.entries(SETTINGS).flatMap(([name, { flag }]) => (flag === undefined ? [] : [flagOf(name as SettingName)]));
   expect(flags).toEqual(
-    '--data --listen --p2p-listen --admin-listen --tls-cert --tls-key --advertise --tracker --join-token-file --origin --default-origin --name --zone --label --upload-limit --download-limit --origin-limit --store-limit --trace-to'.split(' '),
+    '--data --listen --p2p-listen --admin-listen --tls-cert --tls-key --advertise --tracker --join-token-file --origin --default-origin --name --zone --label --upload-limit --download-limit --origin-limit --zone-limit --store-limit --trace-to'.split(' '),
   );
   expect(variable('p2pListen')).toBe('FLOTILLA_P2P_LISTEN');
 });
