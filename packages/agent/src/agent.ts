@@ -176,6 +176,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
     downloads: () => downloads.status(),
     peers: () => swarm?.status().peers ?? [],
     freeBytes: () => store.usage().freeBytes,
+    uploadedBytes: () => metrics.totals().uploaded,
     limits: () => limitsOf(brakes.held),
     brakes: () => brakes.ids,
   });

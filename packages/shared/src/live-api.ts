@@ -233,8 +233,8 @@ export type HostsDelta = Static<typeof HostsDelta>;
 export const ProgressRow = Type.Tuple([HostNumber, Thousandths, Rate, Count, Type.Integer({ minimum: -1 })]);
 export type ProgressRow = Static<typeof ProgressRow>;
 
-/** `[seconds since it began, hosts that are done, share that all hosts hold in thousandths]` */
-export const ProgressPoint = Type.Tuple([Type.Number({ minimum: 0 }), Count, Thousandths]);
+/** `[seconds since it began, hosts that are done, share that all hosts hold in thousandths, hosts that it is about]`: hosts may join */
+export const ProgressPoint = Type.Tuple([Type.Number({ minimum: 0 }), Count, Thousandths, Count]);
 export type ProgressPoint = Static<typeof ProgressPoint>;
 
 export const LayerProgress = Type.Object({
@@ -245,7 +245,7 @@ export const LayerProgress = Type.Object({
   hosts: Count,
   done: Count,
   share: Thousandths,
-  /** Bytes that left the origin for it under leases since somebody began. */
+  /** Bytes that left the origin for it under leases, as long as the tracker knows it. */
   originBytes: Bytes,
 });
 export type LayerProgress = Static<typeof LayerProgress>;
@@ -334,6 +334,8 @@ export const SwarmLive = Type.Object({
   availability: Type.Array(Count),
   /** `[chunk, members that hold it]`, least first, at most 10. */
   rarest: Type.Array(Type.Tuple([Count, Count])),
+  /** How many chunks are as rare as the first of these. */
+  rarestChunks: Count,
   originBytes: Bytes,
   hedgedBytes: Bytes,
   duplicateBytes: Bytes,

@@ -32,6 +32,7 @@ class World {
       peers: () => [{ peerId: PEER, downRate: 1000.4, upRate: 10, bytesDown: 5, bytesUp: 6 }],
       freeBytes: () => 1e12,
       originBytes: () => this.originBytes,
+      uploadedBytes: () => this.totals.bytes.uploaded,
       limits: () => ({ download: 5_000_000 }),
       brakes: () => [],
       disk: new BusyMeter(() => this.nowMs),
@@ -60,6 +61,31 @@ test('a second at work, in figures', () => {
   const { vitals, limits, faults, detail } = world.reporter.stats();
   expect(vitals).toMatchObject({ peerRate: 1000, originRate: 600_000, loop: 0.25, cpu: 1.5, peers: 1, sources: 1, missingBytes: 786_432 });
   expect([limits, faults, detail]).toEqual([{ download: 5_000_000 }, undefined, undefined]);
+});
+
+test('who only sends tells it each second until it has stopped; a pull that is over gets nothing, however fast it was', () => {
+  const world = new World();
+  const second = (ms = 1_000): { peerRate: number; originRate: number; uploadRate: number } => {
+    world.nowMs += ms;
+    return world.reporter.stats().vitals!;
+  };
+  world.downloads = [download()];
+  world.originBytes += 5_000_000;
+  expect(second()).toMatchObject({ peerRate: 1000, originRate: 3_000_000, uploadRate: 0 });
+  expect(world.reporter.urgent).toBe(false);
+  world.downloads = [];
+  world.totals.bytes.uploaded += 1_000_000;
+  expect(world.reporter.urgent).toBe(true);
+  expect(second()).toMatchObject({ peerRate: 0, originRate: 0, uploadRate: 600_000 });
+  let seconds = 0;
+  while (world.reporter.urgent) {
+    second();
+    seconds++;
+  }
+  expect([seconds > 1, second().uploadRate]).toEqual([true, 0]);
+  // After a long silence the window says it all.
+  world.totals.bytes.uploaded += 30_000_000;
+  expect(second(30_000).uploadRate).toBe(1_000_000);
 });
 
 test('asked twice in a moment it does not sample anew; what is told once is told once', () => {

@@ -15,8 +15,10 @@ type Stats = Omit<Extract<AgentMessage, { type: 'stats' }>, 'type'>;
 
 /** A sample is not taken anew before this: over less a share of time means nothing. */
 const MIN_WINDOW_MS = 500;
-/** Of a rate that jumps with each chunk, the share that the newest second has. */
+/** Of a rate that jumps with each chunk, the share that the last second has. */
 const NEWEST = 0.6;
+/** A rate that runs down is nought below this. */
+const LEAST_RATE = 1024;
 
 export interface PeerFigures {
   readonly peerId: string;
@@ -33,6 +35,8 @@ export interface ReporterSources {
   readonly freeBytes: () => number;
   /** Payload bytes off origins' wires since the start. */
   readonly originBytes: () => number;
+  /** Payload bytes that peers have taken since the start. */
+  readonly uploadedBytes: () => number;
   readonly limits: () => Limits;
   readonly brakes: () => readonly string[];
   readonly disk: BusyMeter;
@@ -59,7 +63,7 @@ export class Reporter {
 
   constructor(from: ReporterSources) {
     this.#from = from;
-    this.#last = { atMs: from.now(), originBytes: from.originBytes(), uploaded: from.totals().bytes.uploaded, cpuMs: from.cpuMs() };
+    this.#last = { atMs: from.now(), originBytes: from.originBytes(), uploaded: from.uploadedBytes(), cpuMs: from.cpuMs() };
   }
 
   /** Somebody looks at this host for so long. */
@@ -69,8 +73,9 @@ export class Reporter {
 
   /** There is something that should not wait for the next heartbeat. */
   get urgent(): boolean {
-    const { told, faults, now } = this.#from;
-    return told.waiting || faults.total !== this.#faultsTold || now() < this.#watchedUntilMs;
+    const { told, faults, now, uploadedBytes } = this.#from;
+    const sending = this.#rates.upload > 0 || uploadedBytes() !== this.#last.uploaded;
+    return told.waiting || faults.total !== this.#faultsTold || now() < this.#watchedUntilMs || sending;
   }
 
   /** All there is to tell now; what is told once counts as told. */
@@ -96,16 +101,17 @@ export class Reporter {
   #sample(running: readonly DownloadStatus[]): Vitals {
     const nowMs = this.#from.now();
     if (this.#sampled !== undefined && nowMs - this.#sampled.atMs < MIN_WINDOW_MS) return this.#sampled.vitals;
-    const { peers, disk, freeBytes, originBytes, totals, loopUtilization, cpuMs, memoryBytes, wallClock } = this.#from;
+    const { peers, disk, freeBytes, originBytes, uploadedBytes, loopUtilization, cpuMs, memoryBytes, wallClock } = this.#from;
     const connected = peers();
     const write = disk.take();
-    const current = { atMs: nowMs, originBytes: originBytes(), uploaded: totals().bytes.uploaded, cpuMs: cpuMs() };
+    const current = { atMs: nowMs, originBytes: originBytes(), uploaded: uploadedBytes(), cpuMs: cpuMs() };
     const windowMs = Math.max(1, nowMs - this.#last.atMs);
-    this.#rates.origin = smooth(this.#rates.origin, ((current.originBytes - this.#last.originBytes) * 1000) / windowMs);
-    this.#rates.upload = smooth(this.#rates.upload, ((current.uploaded - this.#last.uploaded) * 1000) / windowMs);
+    // What runs down after a pull would be told until the next heartbeat: a pull that is over gets nothing.
+    this.#rates.origin = running.length === 0 && current.originBytes === this.#last.originBytes ? 0 : smooth(this.#rates.origin, current.originBytes - this.#last.originBytes, windowMs);
+    this.#rates.upload = smooth(this.#rates.upload, current.uploaded - this.#last.uploaded, windowMs);
     const vitals: Vitals = {
       atMs: whole(wallClock()),
-      peerRate: whole(connected.reduce((sum, { downRate }) => sum + downRate, 0)),
+      peerRate: running.length === 0 ? 0 : whole(connected.reduce((sum, { downRate }) => sum + downRate, 0)),
       originRate: whole(this.#rates.origin),
       uploadRate: whole(this.#rates.upload),
       loop: share(loopUtilization()),
@@ -155,8 +161,11 @@ function missing({ size, chunks, held }: DownloadStatus): number {
   return Math.max(0, Math.min(size, (chunks - held) * chunkSize(size)));
 }
 
-function smooth(before: number, now: number): number {
-  return now === 0 && before < 1024 ? 0 : before * (1 - NEWEST) + now * NEWEST;
+/** What was before counts the less the longer ago it was. */
+function smooth(before: number, bytes: number, windowMs: number): number {
+  const kept = (1 - NEWEST) ** (windowMs / 1000);
+  const rate = before * kept + ((bytes * 1000) / windowMs) * (1 - kept);
+  return bytes === 0 && rate < LEAST_RATE ? 0 : rate;
 }
 
 function whole(value: number): number {

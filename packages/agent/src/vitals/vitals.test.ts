@@ -9,6 +9,7 @@ test('a thread that never rests is seen as such', () => {
     downloads: () => [],
     peers: () => [],
     freeBytes: () => 1,
+    uploadedBytes: () => 0,
     limits: () => ({}),
     brakes: () => [],
   });

@@ -86,7 +86,7 @@ export class Vitals {
   };
 
   /** The report, of what is here and what only the agent knows. */
-  reporter(sources: Pick<ReporterSources, 'totals' | 'downloads' | 'peers' | 'freeBytes' | 'limits' | 'brakes'>): Reporter {
+  reporter(sources: Pick<ReporterSources, 'totals' | 'downloads' | 'peers' | 'freeBytes' | 'uploadedBytes' | 'limits' | 'brakes'>): Reporter {
     let lastLoop = performance.eventLoopUtilization();
     return new Reporter({
       ...sources,

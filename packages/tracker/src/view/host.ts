@@ -146,6 +146,11 @@ export class Host {
     return this.pulls.active === 0 || this.fetching.size === 0 ? -1 : Math.floor((1000 * this.fetching.held) / this.fetching.size);
   }
 
+  /** Index into SLOW_REASONS; 0 where nothing says that it is slow. */
+  get slowIndex(): number {
+    return this.verdict.slow ? SLOW_REASONS.indexOf(this.verdict.reason) : 0;
+  }
+
   figures(state: number, nowMs: number): HostFigures {
     const { bytes, store } = this;
     return [
@@ -160,7 +165,7 @@ export class Host {
       bytes.uploaded,
       store.bytes,
       store.limit,
-      SLOW_REASONS.indexOf(this.verdict.reason),
+      this.slowIndex,
       this.share,
       this.heardAtMs,
     ];

@@ -67,3 +67,18 @@ test('who asked long ago is not at work any more', async () => {
   await catalogue.flush(3_600_001);
   expect(catalogue.askers('a').size).toBe(0);
 });
+
+test('a tag that a rollout has pinned names what hosts ask for by digest, where they tell its repository', async () => {
+  const catalogue = await ImageCatalogue.open(table);
+  catalogue.seen('p', image('one', ['l1']), 1);
+  catalogue.seen('p', index('idx', [['amd', 'linux/amd64']], 'old'), 1);
+  catalogue.seen('p', image('amd', ['l2']), 1);
+  catalogue.seen('p', image('kept-back', ['l3'], { origin: undefined, repository: undefined }), 1);
+  expect(catalogue.get('one')!.names).toEqual(['docker.io/app']);
+  for (const digest of ['one', 'kept-back', 'unknown']) catalogue.named(digest, 'docker.io/app:v2');
+  catalogue.named('one', 'docker.io/app');
+  catalogue.named('one', 'docker.io/other:v2');
+  expect([catalogue.get('one')!.names, catalogue.get('kept-back')!.names]).toEqual([['docker.io/app:v2', 'docker.io/app'], []]);
+  await catalogue.flush(2);
+  expect((await ImageCatalogue.open(table)).get('one')!.names).toEqual(['docker.io/app:v2', 'docker.io/app']);
+});

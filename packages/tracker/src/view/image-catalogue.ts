@@ -83,6 +83,16 @@ export class ImageCatalogue {
     }
   }
 
+  /** A tag was pinned to it: hosts ask for it by digest, and tell the repository alone. Nothing where they have not told that. */
+  named(digest: string, name: string): void {
+    const known = this.#manifests.get(digest);
+    if (known === undefined || !hasTag(name) || known.names.includes(name) || !known.names.includes(name.slice(0, name.lastIndexOf(':')))) return;
+    const record = { ...known, names: mergeName(known.names, name) };
+    this.#manifests.set(digest, record);
+    this.#forgetMade(digest, record);
+    this.#changes.set(digest, record);
+  }
+
   /** Bytes of it moved, or it was served. */
   used(digest: string, nowMs: number): void {
     const known = this.#manifests.get(digest);

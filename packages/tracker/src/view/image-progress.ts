@@ -4,7 +4,7 @@
 // Non-goals: what the image is (image-catalogue.ts), who listens (live.ts).
 
 import { chunkSize } from '@flotilla/shared/chunk-map';
-import { SLOW_REASONS, type ImageNow, type LayerProgress, type ProgressPoint, type ProgressRow, type SlowHost } from '@flotilla/shared/live-api';
+import type { ImageNow, LayerProgress, ProgressPoint, ProgressRow, SlowHost } from '@flotilla/shared/live-api';
 import type { Swarm } from '../swarm.ts';
 import { groupsOf } from './groups.ts';
 import type { Host } from './host.ts';
@@ -43,8 +43,6 @@ export class ImageProgress {
   #beganAtMs: number | undefined;
   #workedAtMs = 0;
   #best = { originRate: 0, downRate: 0, upRate: 0 };
-  /** Where the origin bytes of each blob stood when it began. */
-  readonly #originAtStart = new Map<string, number>();
   #point: ProgressPoint | undefined;
 
   /** @param image as it is known now: names come later */
@@ -92,7 +90,7 @@ export class ImageProgress {
       const share = whole ? 1000 : Math.min(999, Math.floor((1000 * held) / Math.max(1, this.image.size)));
       const rate = fetching && !whole ? host.rate(nowMs) : 0;
       const left = whole || rate === 0 ? -1 : Math.ceil((this.image.size - held) / rate);
-      return [host.n, share, rate, whole ? 0 : SLOW_REASONS.indexOf(host.verdict.reason), left];
+      return [host.n, share, rate, whole ? 0 : host.slowIndex, left];
     });
   }
 
@@ -145,7 +143,7 @@ export class ImageProgress {
     for (const peer of readers.keys()) if (!holdings.isSeed(peer)) count(peer, holdings.count(peer), true);
     for (const peer of holdings.partials()) if (!readers.has(peer) && !holdings.isSeed(peer)) count(peer, holdings.count(peer), false);
     layer.share = layer.hosts === 0 || size === 0 ? 0 : Math.floor((1000 * held) / (layer.hosts * size));
-    layer.originBytes = swarm.counted.originBytes - (this.#originAtStart.get(digest) ?? 0);
+    layer.originBytes = swarm.counted.originBytes;
     return layer;
   }
 
@@ -207,18 +205,17 @@ export class ImageProgress {
     this.#everyPoint = 1;
     this.#ticks = 0;
     this.#best = { originRate: 0, downRate: 0, upRate: 0 };
-    for (const { digest, size } of this.image.blobs) this.#originAtStart.set(digest, this.#from.find(digest, size)?.counted.originBytes ?? 0);
   }
 
   #addPoint(nowMs: number, working: boolean): void {
     this.#point = undefined;
     if (this.#beganAtMs === undefined) return;
     const last = this.#points.at(-1);
-    const { done, share } = this.#now;
+    const { done, share, hosts } = this.#now;
     // One point after the last host is done ends the curve.
-    if (!working && last !== undefined && last[1] === done && last[2] === share) return;
+    if (!working && last !== undefined && last[1] === done && last[2] === share && last[3] === hosts) return;
     if (this.#ticks++ % this.#everyPoint !== 0 && working) return;
-    this.#point = [Math.round((nowMs - this.#beganAtMs) / 100) / 10, done, share];
+    this.#point = [Math.round((nowMs - this.#beganAtMs) / 100) / 10, done, share, hosts];
     this.#points.push(this.#point);
     if (this.#points.length <= MAX_POINTS) return;
     this.#everyPoint *= 2;

@@ -1,6 +1,7 @@
 // Finished pulls of the last 7 days: which host took which image when, and from whom. Durable, in the order in which they ended.
 //
-// Blobs that a host finishes for one repository, one soon after the other, are one pull. It is written once it has been quiet for QUIET_MS.
+// Blobs that a host finishes for one repository, one soon after the other, are one pull. It is written once it has been quiet for QUIET_MS and the
+// host fetches nothing more of the image.
 // Bounds: KEEP_MS, MAX_PULLS; of one pull MAX_BLOBS blobs and MAX_SENDERS senders, so a record stays under 8 KiB.
 // Non-goals: what is going on now (image-progress.ts).
 
@@ -67,6 +68,8 @@ export interface HistorySources {
   /** Images that a blob is part of. */
   imagesOf(blob: string): ReadonlySet<string>;
   hostName(peerId: string): string;
+  /** The host still fetches a blob of this image. */
+  fetches(peerId: string, manifest: string): boolean;
 }
 
 export class PullHistory {
@@ -76,6 +79,8 @@ export class PullHistory {
   #light: Light[] = [];
   readonly #byRequest = new Map<string, string>();
   readonly #open = new Map<string, Open>();
+  /** On their way to the disk. */
+  readonly #unwritten = new Map<string, PullRecord>();
   readonly #loaded: Promise<void>;
   #numbers = 0;
 
@@ -117,11 +122,12 @@ export class PullHistory {
   flush(nowMs: number, all = false): Promise<void> | undefined {
     const changes = new Map<string, PullRecord | undefined>();
     for (const [id, open] of this.#open) {
-      if (!all && nowMs - open.heardAtMs < QUIET_MS) continue;
+      if (!all && (nowMs - open.heardAtMs < QUIET_MS || (open.manifest !== undefined && this.#from.fetches(open.peerId, open.manifest)))) continue;
       this.#open.delete(id);
       const key = `${String(nowMs).padStart(KEY_DIGITS, '0')}-${(this.#numbers++).toString(36).padStart(6, '0')}`;
       const record = this.#close(open);
       changes.set(key, record);
+      this.#unwritten.set(key, record);
       this.#remember(key, record);
     }
     let old = 0;
@@ -129,7 +135,11 @@ export class PullHistory {
     while (old < this.#light.length && (this.#light.length - old > MAX_PULLS || this.#light[old]!.key < oldestKey)) changes.set(this.#light[old++]!.key, undefined);
     if (old > 0) this.#light = this.#light.slice(old);
     if (changes.size === 0) return undefined;
-    return Promise.resolve(this.#from.numbers.flush()).then(() => this.#table.write(changes));
+    return Promise.resolve(this.#from.numbers.flush())
+      .then(() => this.#table.write(changes))
+      .finally(() => {
+        for (const key of changes.keys()) this.#unwritten.delete(key);
+      });
   }
 
   /** Newest first. */
@@ -161,7 +171,7 @@ export class PullHistory {
   }
 
   async get(id: string): Promise<Pull | undefined> {
-    const record = await this.#table.get(id);
+    const record = this.#unwritten.get(id) ?? (await this.#table.get(id));
     return record && this.#pull(id, record);
   }
 
@@ -189,7 +199,9 @@ export class PullHistory {
       known.lastAtMs = Math.max(known.lastAtMs, record.endedAtMs);
       if (record.image !== '') known.images.add(record.image);
     };
-    for await (const [, record] of this.#table.entries()) take(record);
+    const unwritten = new Map(this.#unwritten);
+    for await (const [key, record] of this.#table.entries()) if (!unwritten.has(key)) take(record);
+    for (const record of unwritten.values()) take(record);
     for (const open of this.#open.values()) take(this.#close(open));
     const first = this.#light[0];
     return { receivers, sinceMs: first && Number(first.key.slice(0, KEY_DIGITS)), complete };

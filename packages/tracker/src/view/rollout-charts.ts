@@ -2,7 +2,7 @@
 //
 // Bounds: MAX_POINTS points per rollout (then every second one goes), the rollouts that are kept. Non-goals: rollouts themselves (rollouts/).
 
-import { ROLLOUT_HOST_STATES, SLOW_REASONS, type ProgressPoint, type RolloutNow, type RolloutRow } from '@flotilla/shared/live-api';
+import { ROLLOUT_HOST_STATES, type ProgressPoint, type RolloutNow, type RolloutRow } from '@flotilla/shared/live-api';
 import type { RolloutSummary } from '@flotilla/shared/rollout-api';
 import type { Rollouts } from '../rollouts/rollouts.ts';
 import type { ActiveImages } from './active-images.ts';
@@ -63,7 +63,7 @@ export class RolloutCharts {
       const host = this.#hosts.find(peerId);
       if (host === undefined) continue;
       const working = state === 'working';
-      rows.push([host.n, ROLLOUT_HOST_STATES.indexOf(state), connected, wave, share, rate, word, working ? SLOW_REASONS.indexOf(host.verdict.reason) : 0]);
+      rows.push([host.n, ROLLOUT_HOST_STATES.indexOf(state), connected, wave, share, rate, word, working ? host.slowIndex : 0]);
       grouped.push({ host, held: Math.max(0, share), size: 1000, whole: state === 'done', fetching: working });
       if (!working) continue;
       const { held, size } = host.fetching;
@@ -83,7 +83,7 @@ export class RolloutCharts {
     const share = bytes.total === 0 ? 0 : Math.min(1000, Math.floor((1000 * bytes.held) / bytes.total));
     if (last !== undefined && last[1] === hosts.done && last[2] === share) return;
     if (chart.ticks++ % chart.every !== 0 && hosts.working > 0) return;
-    chart.point = [Math.round((nowMs - createdAtMs) / 100) / 10, hosts.done, share];
+    chart.point = [Math.round((nowMs - createdAtMs) / 100) / 10, hosts.done, share, hosts.total];
     chart.points.push(chart.point);
     if (chart.points.length <= MAX_POINTS) return;
     chart.every *= 2;

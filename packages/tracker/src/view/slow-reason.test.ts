@@ -31,9 +31,19 @@ describe('what looks like several things', () => {
     ['nobody holds it, nobody is refused', { ...slow, peerRate: 0, sources: 0 }, { ...AROUND, heldElsewhere: false }, ''],
     ['an older agent says nothing of itself', { ...slow, sources: undefined, peers: undefined }, AROUND, ''],
     ['nobody to compare with', slow, { ...AROUND, medianRate: undefined }, ''],
+    ['a limit, with nobody to compare with', { ...slow, limits: { download: 1.1 * MB } }, { ...AROUND, medianRate: undefined }, 'throttled'],
   ] as const)('%s', (_, host, around, reason) => {
     expect(slowReason(host, around).reason).toBe(reason);
   });
+});
+
+test('a canary has no neighbours: what is full on it is told, and nobody says that it is slow', () => {
+  const alone = { ...AROUND, medianRate: undefined };
+  const slowDisk = { diskBusy: 0.93, diskWriteMs: 240.4 };
+  expect(slowReason({ ...HEALTHY, ...slowDisk }, alone)).toEqual({ slow: false, reason: 'disk', evidence: 'a write takes 240 ms, the disk is busy 93 % of the time' });
+  expect(slowReason({ ...HEALTHY, loop: 0.97 }, alone)).toMatchObject({ slow: false, reason: 'cpu' });
+  expect(slowReason({ ...HEALTHY, ...slowDisk, settled: false }, alone).reason).toBe('');
+  expect(slowReason(HEALTHY, alone).reason).toBe('');
 });
 
 test('evidence names the figures', () => {

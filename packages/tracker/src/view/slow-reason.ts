@@ -3,6 +3,7 @@
 //   limit or brake at work -> throttled      its origin refused it lately -> 429, credentials, dns, origin
 //   thread full -> cpu      disk never idle and slow -> disk      others hold what it lacks, it reaches none -> no-peers
 //   nobody holds it, others are refused -> as those      peers hold it, others get more -> link
+//   too few pull to compare -> not slow, and what is full on the host is its reason all the same: a canary has no neighbours
 //
 // The order matters: a limit explains a low rate whatever else is busy; a thread that is full makes writes look slow, so CPU comes before disk;
 // the link is what is left when peers are there and nothing on the host is full. Non-goals: what to say of the whole fleet (verdict.ts).
@@ -77,11 +78,14 @@ export function slowReason(host: HostPull, around: Surroundings): SlowVerdict {
   const stuck = rate === 0 && (host.settled || host.faults.length > 0);
   const refused = host.faults[0];
   if (held !== undefined) return because('throttled', held);
-  if (!stuck && !(behind && host.settled)) return FAST;
+  if (!stuck && !(behind && host.settled)) {
+    const full = around.medianRate === undefined && host.settled ? fullOn(host) : undefined;
+    return full === undefined ? FAST : { slow: false, ...full };
+  }
   // What is refused counts while the origin gives nothing: a fleet that holds the blob needs no origin.
   if (refused !== undefined && host.originRate === 0) return because(REASON_OF[refused.kind], SAYING[refused.kind](refused.origin));
-  if (host.loop >= FULL_LOOP) return because('cpu', `its main thread is at work ${percent(host.loop)} of the time`);
-  if (host.diskBusy >= BUSY_DISK && host.diskWriteMs >= SLOW_WRITE_MS) return because('disk', `a write takes ${Math.round(host.diskWriteMs)} ms, the disk is busy ${percent(host.diskBusy)} of the time`);
+  const full = fullOn(host);
+  if (full !== undefined) return { slow: true, ...full };
   if (host.sources === 0 && around.heldElsewhere) return because('no-peers', host.peers === 0 ? 'it is connected to no peer' : `none of its ${host.peers} peers holds what it lacks; others do`);
   if (around.originFault !== undefined && !around.heldElsewhere) {
     const { origin, kind, hosts } = around.originFault;
@@ -89,6 +93,13 @@ export function slowReason(host: HostPull, around: Surroundings): SlowVerdict {
   }
   if (behind && (host.sources ?? 0) > 0) return because('link', `${bytes(rate)}/s from ${host.sources} ${host.sources === 1 ? 'peer' : 'peers'} where others get ${bytes(around.medianRate)}/s`);
   return { slow: true, reason: '', evidence: rate === 0 ? 'nothing arrives' : '' };
+}
+
+/** Of what a host has itself. */
+function fullOn({ loop, diskBusy, diskWriteMs }: HostPull): Pick<SlowVerdict, 'reason' | 'evidence'> | undefined {
+  if (loop >= FULL_LOOP) return { reason: 'cpu', evidence: `its main thread is at work ${percent(loop)} of the time` };
+  if (diskBusy >= BUSY_DISK && diskWriteMs >= SLOW_WRITE_MS) return { reason: 'disk', evidence: `a write takes ${Math.round(diskWriteMs)} ms, the disk is busy ${percent(diskBusy)} of the time` };
+  return undefined;
 }
 
 function limitedBy({ limits, brakes, originRate }: HostPull, rate: number): string | undefined {

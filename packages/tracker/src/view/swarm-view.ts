@@ -51,7 +51,7 @@ export function swarmLive(topic: string, swarm: Swarm, { hosts, catalogue }: Swa
     };
   });
   const { sends, told, duplicateBytes } = trafficOf([...fetching, ...serving], blob.digest, hosts, nowMs);
-  const { availability, rarest } = rarity(holdings, chunks, perCell);
+  const { availability, rarest, rarestChunks } = rarity(holdings, chunks, perCell);
   return {
     topic,
     atMs: nowMs,
@@ -68,6 +68,7 @@ export function swarmLive(topic: string, swarm: Swarm, { hosts, catalogue }: Swa
     leases: leasesOf(swarm, hosts),
     availability,
     rarest,
+    rarestChunks,
     originBytes: swarm.counted.originBytes,
     hedgedBytes: swarm.counted.hedgedBytes,
     duplicateBytes,
@@ -129,17 +130,21 @@ function leasesOf({ book, blob }: Swarm, hosts: Hosts): LeaseRow[] {
   return rows;
 }
 
-function rarity(holdings: Swarm['book']['holdings'], chunks: number, perCell: number): Pick<SwarmLive, 'availability' | 'rarest'> {
+function rarity(holdings: Swarm['book']['holdings'], chunks: number, perCell: number): Pick<SwarmLive, 'availability' | 'rarest' | 'rarestChunks'> {
   const availability: number[] = [];
   const rarest: [number, number][] = [];
+  let least = Number.POSITIVE_INFINITY;
+  let rarestChunks = 0;
   for (let index = 0; index < chunks; index++) {
     const holders = holdings.holders(index);
     const cell = Math.floor(index / perCell);
     availability[cell] = Math.min(availability[cell] ?? Number.POSITIVE_INFINITY, holders);
+    if (holders < least) [least, rarestChunks] = [holders, 0];
+    if (holders === least) rarestChunks++;
     if (rarest.length === RAREST && holders >= rarest[RAREST - 1]![1]) continue;
     rarest.push([index, holders]);
     rarest.sort((a, b) => a[1] - b[1] || a[0] - b[0]);
     rarest.length = Math.min(rarest.length, RAREST);
   }
-  return { availability, rarest };
+  return { availability, rarest, rarestChunks };
 }

@@ -166,6 +166,14 @@ describe('an image', () => {
     const rows = data['rows'] as number[][];
     expect(rows.map((row) => row.slice(0, 2)).sort((x, y) => x[0]! - y[0]!)).toEqual([[0, expect.closeTo(500, -1)], [1, 1000]]);
     expect((data['now'] as ImageNow).layers).toMatchObject([{ digest: told.digest, hosts: 1, done: 1 }, { digest: layer.digest, hosts: 2, done: 1, share: 750 }]);
+    const [, done, held, of] = (data['series'] as number[][]).at(-1)!;
+    expect([done, of]).toEqual([1, 2]);
+    // Whoever joins later takes nothing back from the curve: each point says of how many hosts it tells.
+    const c = await connect('web-3');
+    await c.post(stats(0, { manifests: [told], vitals: vitals() }), want(layer));
+    const joined = await client.next(({ kind, data: { now } }) => kind === 'delta' && (now as ImageNow).hosts === 3);
+    expect((joined.data['point'] as number[]).slice(1)).toEqual([1, expect.closeTo((held! * 2) / 3, -1), 3]);
+    c.cut();
     await a.post({ type: 'have', blob: layer, ranges: [[2, 2]] }, { type: 'have', blob: own, ranges: [[0, 1]] });
     await client.next(({ kind, data: { now } }) => kind === 'delta' && (now as ImageNow).done === 2);
     const body = (await ask('GET', 'images?q=nginx')).body as ImagePage;
@@ -271,9 +279,14 @@ describe('finished pulls', () => {
 
   test('blobs of one image are one pull, with its sources, found by all that is at hand, over a restart', async () => {
     const [a, b] = [await connect('web-1'), await connect('web-2')];
-    await a.post(stats(0, { manifests: [manifest([blob])], finished: [finished(b.identity.peerId)] }));
-    await a.post(stats(0, { finished: [finished(b.identity.peerId, { digest: blobOf(1, 'config').digest, endedAtMs: 4000, requestIds: [] })] }));
+    await a.post(stats(0, { manifests: [manifest([blob, blobOf(1, 'config')])], finished: [finished(b.identity.peerId)] }));
+    // Layers that take longer than a pause belong to it as well.
+    const config = blobOf(1, 'config');
+    await a.post(want(config));
     tracker.view.look(Date.now() + 20_000);
+    expect(((await ask('GET', 'pulls')).body as PullPage).pulls).toEqual([]);
+    await a.post(stats(0, { finished: [finished(b.identity.peerId, { digest: config.digest, endedAtMs: 4000, requestIds: [] })] }), { type: 'leave', blob: config, kept: false });
+    tracker.view.look(Date.now() + 40_000);
     await tracker.close();
     await start();
     const body = (await ask('GET', 'pulls')).body as PullPage;

@@ -82,6 +82,11 @@ export class View {
       imageName: (digest) => this.catalogue.get(digest)?.names[0],
       imagesOf: (blob) => this.catalogue.of(blob),
       hostName: (peerId) => this.hosts.find(peerId)?.info.name ?? '',
+      fetches: (peerId, manifest) =>
+        this.catalogue.get(manifest)?.blobs.some(({ digest, size }) => {
+          const book = fleet.swarms.find(digest, size)?.book;
+          return book !== undefined && book.readers.has(peerId) && !book.holdings.isSeed(peerId);
+        }) ?? false,
     });
     for (const { peerId } of fleet.members.all()) this.#recall(peerId);
   }
@@ -176,6 +181,7 @@ export class View {
     hosts.judge(this.#fetching, origins, (host) => this.brakesOn(host), nowMs);
     this.images.look(nowMs);
     this.rollouts.look(nowMs);
+    for (const { digest, image } of this.#fleet.rollouts.list(nowMs)) if (digest !== undefined) this.catalogue.named(digest, image);
     this.#addPoint(nowMs);
     this.#facts = gatherFacts(
       {
