@@ -71,7 +71,7 @@ needs(CHROMIUM)("the dashboard's pages", () => {
     delete origin.faults.rate;
     for (const pulled of await Promise.all(pulls)) expect(pulled.sha256).toBe(layer());
     await open(`/swarms/${layer()}`);
-    await page.getByText('3 seeds').waitFor();
+    await page.getByText('3 copies of every chunk').waitFor();
   });
 
   test('images, pulls and a request id lead to the image and to who gave its bytes', async () => {

@@ -66,12 +66,18 @@ function CurrentPage(): JSX.Element {
 
 function Navigation(): JSX.Element {
   const { path } = here.value;
+  const list = useRef<HTMLElement>(null);
+  // On a phone it is one row that scrolls: the page that is open is in sight.
+  useEffect(() => {
+    const [row, link] = [list.current!, list.current!.querySelector<HTMLElement>('[aria-current]')];
+    if (link !== null) row.scrollLeft = link.offsetLeft - (row.clientWidth - link.offsetWidth) / 2;
+  }, [path]);
   return (
-    <nav class="nav" aria-label="Pages">
+    <nav class="nav" aria-label="Pages" ref={list}>
       <ul>
         {NAVIGATION.map(({ href, text, icon }) => (
           <li key={href}>
-            <a href={href} aria-current={href === '/' ? (path === '/' ? 'page' : undefined) : path === href || path.startsWith(`${href}/`) ? 'page' : undefined}>
+            <a href={href} aria-current={isUnder(path, href) ? 'page' : undefined}>
               <Icon name={icon} />
               {text}
             </a>
@@ -80,6 +86,11 @@ function Navigation(): JSX.Element {
       </ul>
     </nav>
   );
+}
+
+function isUnder(path: string, href: string): boolean {
+  if (href === '/images' && path.startsWith('/swarms/')) return true;
+  return path === href || (href !== '/' && path.startsWith(`${href}/`));
 }
 
 function Search(): JSX.Element {

@@ -56,10 +56,12 @@ export function clock(atMs: number): string {
 
 /** 02:14 today, else 24 Nov 02:14 */
 export function moment(atMs: number, nowMs: number): string {
-  const text = new Date(atMs).toISOString();
-  const time = text.slice(11, 16);
-  if (text.slice(0, 10) === new Date(nowMs).toISOString().slice(0, 10)) return time;
-  return `${new Date(atMs).toLocaleDateString('en-GB', { day: 'numeric', month: 'short', timeZone: 'UTC' })} ${time}`;
+  return onDay(clock(atMs).slice(0, 5), atMs, nowMs);
+}
+
+/** 02:14:09 today, else 24 Nov 02:14:09 */
+export function momentExactly(atMs: number, nowMs: number): string {
+  return onDay(clock(atMs), atMs, nowMs);
 }
 
 /** sha256:0123456789ab… */
@@ -75,6 +77,12 @@ export function shortPeer(peerId: string): string {
 
 export function plural(number: number, one: string, many = `${one}s`): string {
   return `${count(number)}\u00A0${number === 1 ? one : many}`;
+}
+
+function onDay(time: string, atMs: number, nowMs: number): string {
+  const [day, today] = [atMs, nowMs].map((ms) => new Date(ms).toISOString().slice(0, 10));
+  if (day === today) return time;
+  return `${new Date(atMs).toLocaleDateString('en-GB', { day: 'numeric', month: 'short', timeZone: 'UTC' })} ${time}`;
 }
 
 function digits(value: number): string {

@@ -1,4 +1,4 @@
-// What a page asks for by a plain GET: loading, then its value or a problem; asked again every `everyMs` where given.
+// What a page asks for by a plain GET: loading, then its value or a problem; asked again every `everyMs` where given, and while the page is seen.
 
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { ApiProblem, get } from './api.ts';
@@ -20,7 +20,11 @@ export function useOnce<T>(path: string | undefined, { everyMs }: { readonly eve
     if (path === undefined) return undefined;
     const controller = new AbortController();
     const again = (): void => {
-      if (everyMs !== undefined && !controller.signal.aborted) timer.current = setTimeout(() => setRound((count) => count + 1), everyMs);
+      if (everyMs === undefined || controller.signal.aborted) return;
+      timer.current = setTimeout(() => {
+        if (document.visibilityState === 'visible') setRound((count) => count + 1);
+        else document.addEventListener('visibilitychange', () => setRound((count) => count + 1), { once: true, signal: controller.signal });
+      }, everyMs);
     };
     get<T>(path, controller.signal).then(
       (value) => {

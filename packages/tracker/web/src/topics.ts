@@ -12,6 +12,7 @@ import type {
   HostsSnapshot,
   ImageDelta,
   ImageSnapshot,
+  ProgressPoint,
   ProgressRow,
   RolloutDelta,
   RolloutRow,
@@ -61,7 +62,7 @@ const HOSTS: Reducer<HostsState> = {
 const IMAGE: Reducer<ImageState> = {
   snapshot: ({ rows, ...rest }: ImageSnapshot) => ({ ...rest, rows: byNumber(rows) }),
   delta: (before, { atMs, now, rows, gone, point }: ImageDelta) => {
-    if (point !== undefined) before.series.push(point);
+    if (point !== undefined) addPoint(before.series, point);
     return { ...before, atMs, now, rows: changed(before.rows, rows, gone) };
   },
 };
@@ -69,7 +70,7 @@ const IMAGE: Reducer<ImageState> = {
 const ROLLOUT: Reducer<RolloutState> = {
   snapshot: ({ rows, ...rest }: RolloutSnapshot) => ({ ...rest, rows: byNumber(rows) }),
   delta: (before, { atMs, now, rows, gone, point }: RolloutDelta) => {
-    if (point !== undefined) before.series.push(point);
+    if (point !== undefined) addPoint(before.series, point);
     return { ...before, atMs, now, rows: changed(before.rows, rows, gone) };
   },
 };
@@ -89,6 +90,12 @@ function useLive<T>(name: string, reducer: Reducer<T>): TopicState<T> {
   const used = useMemo(() => live.use(name, reducer), [name]);
   useEffect(() => used.release, [used]);
   return used.state.value;
+}
+
+/** A page that is open for days keeps a curve of every second point. */
+function addPoint(series: ProgressPoint[], point: ProgressPoint): void {
+  series.push(point);
+  if (series.length > MAX_POINTS) series.splice(0, series.length, ...series.filter((_, index) => index % 2 === 0));
 }
 
 function byNumber<Row extends readonly [number, ...unknown[]]>(rows: readonly Row[]): Map<number, Row> {

@@ -60,7 +60,7 @@ export function Chart({ label, data, series, format, x, height = 190, maxY, asid
         padding: [8, 8, 0, 0],
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), 'Etc/UTC'),
         cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
-        scales: { x: { time: x === 'time' }, y: { range: (_self, _min, max) => [0, maxY ?? (max > 0 ? max * 1.08 : 1)] } },
+        scales: { x: { time: x === 'time' }, y: { range: (_self, _min, max) => [0, maxY ?? (max > 0 ? max * 1.08 : FLAT)] } },
         axes: [
           { ...axis, size: x === 'time' ? 40 : 26, grid: { show: false }, ...(x === 'elapsed' && { values: (_self: uPlot, ticks: number[]) => ticks.map(elapsed) }), ...(x === 'time' && { values: CLOCK }) },
           { ...axis, size: 64, gap: 6, values: (_self, ticks) => ticks.map(format) },
@@ -98,6 +98,9 @@ export function Chart({ label, data, series, format, x, height = 190, maxY, asid
     </figure>
   );
 }
+
+/** Where nothing has moved the axis still tells apart its ticks. */
+const FLAT = 1_000_000;
 
 const CLOCK: uPlot.Axis.Values = [
   [3600 * 24, '{D} {MMM}', null, null, null, null, null, null, 1],

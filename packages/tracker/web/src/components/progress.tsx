@@ -148,10 +148,11 @@ export function ProgressChart({ series, hosts, bound }: ProgressChartProps): JSX
   );
 }
 
-/** In percent. In the fluid model all hosts fill at one rate and end together, at the bound. */
+/** In percent of the hosts of now, so that who joins later takes nothing back. In the fluid model all hosts fill at one rate and end together, at the bound. */
 function progressData(series: readonly ProgressPoint[], hosts: number, boundMs: number | undefined): ChartData {
+  const ofAll = (percentOfHosts: number): number => (hosts === 0 ? 0 : Math.min(100, percentOfHosts / hosts));
   const boundS = boundMs === undefined ? undefined : boundMs / 1000;
-  const points: { at: number; done: number | null; held: number | null }[] = series.map(([at, done, held]) => ({ at, done: hosts === 0 ? 0 : (100 * done) / hosts, held: held / 10 }));
+  const points: { at: number; done: number | null; held: number | null }[] = series.map(([at, done, held, then]) => ({ at, done: ofAll(100 * done), held: ofAll((held * then) / 10) }));
   if ((points[0]?.at ?? 0) > 0) points.unshift({ at: 0, done: null, held: null });
   if (boundS !== undefined && !points.some(({ at }) => at === boundS)) points.push({ at: boundS, done: null, held: null });
   points.sort((a, b) => a.at - b.at);

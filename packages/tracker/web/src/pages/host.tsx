@@ -3,7 +3,7 @@
 import type { HostDetail } from '@flotilla/shared/live-api';
 import type { JSX } from 'preact';
 import { HostBadge, ReasonBadge } from '../components/badge.tsx';
-import { Bar, ShareBar } from '../components/bar.tsx';
+import { Bar, ShareBar, type PartColor } from '../components/bar.tsx';
 import { Figure, Figures } from '../components/figure.tsx';
 import { HostLink } from '../components/host-link.tsx';
 import { MemberActions } from '../components/member-actions.tsx';
@@ -49,7 +49,7 @@ export function HostPage({ peerId }: { readonly peerId: string }): JSX.Element {
     >
       {stateReason !== undefined && <Note tone="bad" title={state === 'expelled' ? 'Expelled' : 'In quarantine'}>{stateReason}</Note>}
       {slow.reason !== '' && (
-        <Note tone="warning" title="Slower than the others">
+        <Note tone="warning" title="What holds it back">
           <span>
             <ReasonBadge reason={slow.reason} /> {slow.evidence}
           </span>
@@ -80,7 +80,7 @@ function HostFiguresRow({ host: { figures, store, vitals } }: { readonly host: H
       <Figure label="Taken" value={taken} unit={takenUnit} note={`${share(peerBytes + originBytes === 0 ? 0 : Math.floor((1000 * peerBytes) / (peerBytes + originBytes)))} from peers`} />
       <Figure label="Sent to peers" value={sent} unit={sentUnit} note="since the agent started" />
       <Figure label="Store" value={held} unit={heldUnit} note={`of ${bytes(store.limit)}, ${plural(store.blobs, 'blob')}`} tone={store.bytes > 0.95 * store.limit ? 'warning' : undefined} />
-      {vitals !== undefined && <Figure label="Peers" value={count(vitals.peers)} note={`${count(vitals.sources)} hold what it lacks`} tone={vitals.peers === 0 ? 'warning' : undefined} />}
+      {vitals !== undefined && <Figure label="Peers" value={count(vitals.peers)} note={vitals.missingBytes === 0 ? 'it lacks nothing' : `${count(vitals.sources)} hold what it lacks`} tone={vitals.peers === 0 ? 'warning' : undefined} />}
     </Figures>
   );
 }
@@ -125,16 +125,23 @@ function Peers({ host: { peers } }: { readonly host: HostDetail }): JSX.Element 
           keyOf={({ peerId }) => peerId}
           columns={[
             { head: 'Peer', rowHead: true, cell: ({ n, peerId }) => (n === undefined ? <PeerLink peerId={peerId} name="" /> : <HostLink n={n} />) },
-            { head: 'Takes', number: true, cell: ({ downRate }) => (downRate > 0 ? rate(downRate) : '–'), sort: ({ downRate }) => downRate },
-            { head: 'of it', cell: ({ downRate }) => <Bar parts={[{ value: downRate, color: 'peer' }]} total={fastest} /> },
-            { head: 'Gives', number: true, cell: ({ upRate }) => (upRate > 0 ? rate(upRate) : '–'), sort: ({ upRate }) => upRate },
-            { head: 'of that', cell: ({ upRate }) => <Bar parts={[{ value: upRate, color: 'stored' }]} total={fastest} /> },
-            { head: 'Taken', number: true, cell: ({ bytesDown }) => bytes(bytesDown), sort: ({ bytesDown }) => bytesDown },
-            { head: 'Given', number: true, cell: ({ bytesUp }) => bytes(bytesUp), sort: ({ bytesUp }) => bytesUp },
+            { head: 'Gives it now', cell: ({ downRate }) => <RateBar rate={downRate} fastest={fastest} color="peer" />, sort: ({ downRate }) => downRate },
+            { head: 'Gets from it now', cell: ({ upRate }) => <RateBar rate={upRate} fastest={fastest} color="stored" />, sort: ({ upRate }) => upRate },
+            { head: 'Gave', number: true, cell: ({ bytesDown }) => bytes(bytesDown), sort: ({ bytesDown }) => bytesDown },
+            { head: 'Got', number: true, cell: ({ bytesUp }) => bytes(bytesUp), sort: ({ bytesUp }) => bytesUp },
           ]}
         />
       )}
     </Panel>
+  );
+}
+
+function RateBar({ rate: each, fastest, color }: { readonly rate: number; readonly fastest: number; readonly color: PartColor }): JSX.Element {
+  return (
+    <div class="bar-line">
+      <Bar parts={[{ value: each, color }]} total={fastest} />
+      <span class="number">{each > 0 ? rate(each) : '–'}</span>
+    </div>
   );
 }
 
@@ -164,8 +171,8 @@ function Facts({ host }: { readonly host: HostDetail }): JSX.Element {
         <dd>{sessionAtMs === undefined ? `no; last seen ${ago(seenAtMs, atMs)}` : `for ${duration(atMs - sessionAtMs)}`}</dd>
         <dt>Enrolled</dt>
         <dd>{moment(enrolledAtMs, atMs)} UTC</dd>
-        <dt>Its word</dt>
-        <dd>{trusted ? 'counts' : <span class="warn">does not count: it was caught in a lie</span>}</dd>
+        <dt>Trusted</dt>
+        <dd>{trusted ? 'yes' : <span class="warn">no: it was caught in a lie, and what it vouches for does not count</span>}</dd>
         <dt>Addresses</dt>
         <dd>
           {addresses.map((address) => (

@@ -44,7 +44,7 @@ export function HostsPage(): JSX.Element {
             columns={[
               { head: 'Host', rowHead: true, cell: ({ info }) => <PeerLink peerId={info.peerId} name={info.name} />, sort: ({ info }) => info.name },
               { head: 'State', cell: ({ figures }) => <HostBadge state={HOST_STATES[figures[1]]!} />, sort: ({ figures }) => figures[1] },
-              { head: 'Zone', cell: ({ info }) => <span class="nowrap">{info.zone}</span>, sort: ({ info }) => info.zone },
+              { head: 'Zone', cell: ({ info }) => <span class="nowrap">{info.zone === '' ? '–' : info.zone}</span>, sort: ({ info }) => info.zone },
               { head: 'Pulling', cell: ({ figures }) => (figures[12] < 0 ? <span class="quiet">–</span> : share(figures[12])), sort: ({ figures }) => figures[12] },
               { head: 'Why slow', cell: ({ figures }) => (figures[11] === 0 ? <span class="quiet">–</span> : <ReasonBadge reason={SLOW_REASONS[figures[11]]!} />), sort: ({ figures }) => figures[11] },
               { head: 'From peers', number: true, cell: ({ figures }) => rateOr(figures[2]), sort: ({ figures }) => figures[2] },

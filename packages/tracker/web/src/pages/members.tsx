@@ -1,10 +1,11 @@
 // Who belongs to the fleet, what is held against whom, and the join token by which hosts enrol.
 
 import type { HostState } from '@flotilla/shared/live-api';
+import { HOST_STATES } from '@flotilla/shared/live-lists';
 import type { JoinTokenInfo, Member, MemberList } from '@flotilla/shared/operator-api';
 import { OPERATOR_ROUTES } from '@flotilla/shared/routes';
 import type { JSX } from 'preact';
-import { useState } from 'preact/hooks';
+import { useMemo, useState } from 'preact/hooks';
 import { post } from '../api.ts';
 import { Action } from '../components/action.tsx';
 import { HostBadge } from '../components/badge.tsx';
@@ -18,6 +19,7 @@ import { ago, count, moment, plural, shortPeer } from '../format.ts';
 import { useOnce } from '../once.ts';
 import { here, setQuery } from '../router.ts';
 import { may } from '../session.ts';
+import { useHosts, type HostsState } from '../topics.ts';
 
 const EVERY_MS = 3_000;
 /** Those that somebody has to look at come first. */
@@ -26,10 +28,12 @@ const ORDER: Readonly<Record<HostState, number>> = { quarantined: 0, expelled: 1
 export function MembersPage(): JSX.Element {
   const { value, problem, reload } = useOnce<MemberList>(OPERATOR_ROUTES.members, { everyMs: EVERY_MS });
   const wanted = (here.value.query.get('q') ?? '').toLowerCase();
-  const nowMs = Date.now();
+  const { value: hosts, atMs } = useHosts();
+  const nowMs = atMs === 0 ? Date.now() : atMs;
   const fits = ({ name, peerId, zone, state, version }: Member): boolean => `${name} ${peerId} ${zone} ${state} ${version}`.toLowerCase().includes(wanted);
-  const rows = value?.members.filter(fits).sort((a, b) => ORDER[a.state] - ORDER[b.state] || a.name.localeCompare(b.name, 'en', { numeric: true })) ?? [];
-  const banned = value?.members.filter(({ state }) => state === 'quarantined' || state === 'expelled').length ?? 0;
+  const members = useMemo(() => (value === undefined ? undefined : asTheyAre(value.members, hosts)), [value, hosts]);
+  const rows = members?.filter(fits).sort((a, b) => ORDER[a.state] - ORDER[b.state] || a.name.localeCompare(b.name, 'en', { numeric: true })) ?? [];
+  const banned = members?.filter(({ state }) => state === 'quarantined' || state === 'expelled').length ?? 0;
   return (
     <Page title="Members" lead={value === undefined ? undefined : `${plural(value.members.length, 'host')} enrolled${banned > 0 ? `, ${count(banned)} of them shut out` : ''}`}>
       {problem !== undefined && <ProblemNote problem={problem} retry={reload} />}
@@ -50,7 +54,7 @@ export function MembersPage(): JSX.Element {
               { head: 'Host', rowHead: true, cell: ({ peerId, name }) => <PeerLink peerId={peerId} name={name} />, sort: ({ name }) => name },
               { head: 'State', cell: ({ state }) => <HostBadge state={state} />, sort: ({ state }) => ORDER[state] },
               { head: 'Held against it', cell: (member) => <HeldAgainst member={member} /> },
-              { head: 'Zone', cell: ({ zone }) => <span class="nowrap">{zone}</span>, sort: ({ zone }) => zone },
+              { head: 'Zone', cell: ({ zone }) => <span class="nowrap">{zone === '' ? '–' : zone}</span>, sort: ({ zone }) => zone },
               { head: 'Version', cell: ({ version }) => <span class="nowrap">{version}</span>, sort: ({ version }) => version },
               { head: 'Seen', number: true, cell: ({ seenAtMs }) => ago(seenAtMs, nowMs), sort: ({ seenAtMs }) => seenAtMs },
               { head: 'Enrolled (UTC)', number: true, cell: ({ enrolledAtMs }) => moment(enrolledAtMs, nowMs), sort: ({ enrolledAtMs }) => enrolledAtMs },
@@ -69,6 +73,16 @@ export function MembersPage(): JSX.Element {
       <JoinToken />
     </Page>
   );
+}
+
+/** What is live is newer than the list. */
+function asTheyAre(members: readonly Member[], hosts: HostsState | undefined): readonly Member[] {
+  if (hosts === undefined) return members;
+  const numbers = new Map([...hosts.infos.values()].map(({ peerId, n }) => [peerId, n]));
+  return members.map((member) => {
+    const figures = hosts.figures.get(numbers.get(member.peerId) ?? -1);
+    return figures === undefined ? member : { ...member, state: HOST_STATES[figures[1]]!, seenAtMs: Math.max(member.seenAtMs, figures[13]) };
+  });
 }
 
 function HeldAgainst({ member: { peerId, reason, trusted, accusers, lies } }: { readonly member: Member }): JSX.Element {

@@ -51,7 +51,7 @@ function ImagesOf({ swarm: { digest, images } }: { readonly swarm: SwarmLive }):
   );
 }
 
-function SwarmFigures({ swarm: { size, seeds, fetching, sends, originBytes, hedgedBytes, duplicateBytes } }: { readonly swarm: SwarmLive }): JSX.Element {
+function SwarmFigures({ swarm: { size, seeds, fetching, sends, told, originBytes, hedgedBytes, duplicateBytes } }: { readonly swarm: SwarmLive }): JSX.Element {
   const [number, unit] = scaled(size);
   const [left, leftUnit] = scaled(originBytes);
   const [twice, twiceUnit] = scaled(duplicateBytes);
@@ -59,16 +59,16 @@ function SwarmFigures({ swarm: { size, seeds, fetching, sends, originBytes, hedg
   return (
     <Figures label="The swarm in figures">
       <Figure label="Size" value={number} unit={unit} />
-      <Figure label="Hold all of it" value={count(seeds)} note={plural(seeds, 'seed')} />
+      <Figure label="Hold all of it" value={count(seeds)} note={seeds === 1 ? 'seed' : 'seeds'} />
       <Figure label="Fetching" value={count(fetching)} note={fetching === 0 ? 'nobody now' : 'hosts that lack some of it'} />
-      <Figure label="Between peers now" value={moving} unit={`${movingUnit}/s`} note="as far as hosts tell" />
+      <Figure label="Between peers now" value={moving} unit={`${movingUnit}/s`} note={told === 0 ? 'no host has told yet' : `as told by ${plural(told, 'host')}`} />
       <Figure label="Left the origin" value={left} unit={leftUnit} note={size === 0 ? undefined : `${(originBytes / size).toFixed(2)} copies; ${bytes(hedgedBytes)} hedged`} tone={originBytes > 1.5 * size && originBytes > 0 ? 'warning' : undefined} />
-      <Figure label="Came twice" value={twice} unit={twiceUnit} note="duplicates that hosts threw away" />
+      <Figure label="Came twice" value={twice} unit={twiceUnit} note="by pulls under way" />
     </Figures>
   );
 }
 
-function Availability({ swarm: { availability, rarest, chunks } }: { readonly swarm: SwarmLive }): JSX.Element {
+function Availability({ swarm: { availability, rarest, rarestChunks, chunks } }: { readonly swarm: SwarmLive }): JSX.Element {
   const most = Math.max(1, ...availability);
   const cells = useMemo(() => availability.map((copies) => copies / most), [availability, most]);
   const least = rarest[0];
@@ -81,18 +81,28 @@ function Availability({ swarm: { availability, rarest, chunks } }: { readonly sw
       </div>
       {least !== undefined && (
         <p class="small">
-          <b>Rarest:</b> {least[1] === 0 ? 'nobody holds ' : `${plural(least[1], 'host')} ${least[1] === 1 ? 'holds' : 'hold'} `}
-          {plural(rarest.filter(([, copies]) => copies === least[1]).length, 'chunk')} such as{' '}
-          {rarest
-            .filter(([, copies]) => copies === least[1])
-            .slice(0, 5)
-            .map(([chunk]) => count(chunk))
-            .join(', ')}
-          {least[1] === 0 && <span class="quiet">; it has to come from the origin</span>}
+          <b>Rarest:</b> {copiesText(least[1])} of{' '}
+          {rarestChunks === chunks ? (
+            'every chunk'
+          ) : (
+            <>
+              {plural(rarestChunks, 'chunk')}
+              {rarestChunks === 1 ? ', number ' : ', such as '}
+              {rarest
+                .slice(0, Math.min(rarestChunks, 5))
+                .map(([chunk]) => count(chunk))
+                .join(', ')}
+            </>
+          )}
+          {least[1] === 0 && <span class="quiet">: what nobody holds has to come from the origin</span>}
         </p>
       )}
     </>
   );
+}
+
+function copiesText(copies: number): string {
+  return copies === 0 ? 'no copy' : plural(copies, 'copy', 'copies');
 }
 
 function Members({ swarm: { members, chunks, availability, seeds, fetching } }: { readonly swarm: SwarmLive }): JSX.Element {
@@ -109,7 +119,7 @@ function Members({ swarm: { members, chunks, availability, seeds, fetching } }: 
           { head: 'Held', number: true, cell: ({ held }) => share(chunks === 0 ? 1000 : Math.floor((1000 * held) / chunks)), sort: ({ held }) => held },
           { head: 'Takes', number: true, cell: ({ downRate }) => (downRate > 0 ? rate(downRate) : '–'), sort: ({ downRate }) => downRate },
           { head: 'Gives', number: true, cell: ({ upRate }) => (upRate > 0 ? rate(upRate) : '–'), sort: ({ upRate }) => upRate },
-          { head: 'Origin', cell: ({ canRead }) => (<span class="quiet nowrap">{canRead ? 'may read' : 'may not'}</span>) },
+          { head: 'Origin', cell: ({ canRead, fetching: wants }) => <span class="quiet nowrap">{wants ? (canRead ? 'may read' : 'may not') : '–'}</span> },
         ]}
       />
     </Panel>

@@ -9,7 +9,7 @@ import { Empty, Loading, ProblemNote } from '../components/note.tsx';
 import { Page } from '../components/page.tsx';
 import { Panel } from '../components/panel.tsx';
 import { Table } from '../components/table.tsx';
-import { clock, count, duration, moment, plural, rate } from '../format.ts';
+import { clock, count, duration, momentExactly, plural, rate } from '../format.ts';
 import { useOnce } from '../once.ts';
 import { here, setQuery } from '../router.ts';
 
@@ -129,7 +129,7 @@ function Changes({ timeline: { toMs }, events }: { readonly timeline: Timeline; 
           rows={events}
           keyOf={({ entry }) => entry.id}
           columns={[
-            { head: 'When (UTC)', rowHead: true, cell: ({ atMs }) => <span title={new Date(atMs).toISOString()}>{moment(atMs, toMs)}</span> },
+            { head: 'When (UTC)', rowHead: true, cell: ({ atMs }) => <span title={new Date(atMs).toISOString()}>{momentExactly(atMs, toMs)}</span> },
             {
               head: 'Kind',
               cell: ({ kind }) => (
