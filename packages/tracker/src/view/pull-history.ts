@@ -17,6 +17,8 @@ const MAX_BLOBS = 64;
 const MAX_SENDERS = 128;
 const MAX_REQUEST_IDS = 8;
 const QUIET_MS = 10_000;
+/** Fewer letters of a request id say nothing. */
+const MIN_BEGIN = 4;
 const NAMED_SENDERS = 5;
 const KEY_DIGITS = 13;
 
@@ -177,9 +179,23 @@ export class PullHistory {
 
   /** The pull that a client's request belonged to. */
   async byRequest(requestId: string): Promise<Pull | undefined> {
+    const [found] = await this.byRequestBegin(requestId, 1);
+    return found?.requestIds.includes(requestId) === true ? found : undefined;
+  }
+
+  /** Pulls with a request whose id begins so, the exact one first, then the latest. */
+  async byRequestBegin(begin: string, most: number): Promise<Pull[]> {
     await this.#loaded;
-    const key = this.#byRequest.get(requestId);
-    return key === undefined ? undefined : this.get(key);
+    const exact = this.#byRequest.get(begin);
+    const keys = new Set(exact === undefined ? [] : [exact]);
+    if (begin.length >= MIN_BEGIN) {
+      for (const [id, key] of [...this.#byRequest].toReversed()) {
+        if (keys.size >= most) break;
+        if (id.startsWith(begin)) keys.add(key);
+      }
+    }
+    const pulls = await Promise.all([...keys].map((key) => this.get(key)));
+    return pulls.filter((pull) => pull !== undefined);
   }
 
   /** Who got bytes from this peer. Reads all that is kept: seldom asked. */

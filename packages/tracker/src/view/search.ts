@@ -64,8 +64,10 @@ function rolloutHits(wanted: string, digest: string | undefined, fleet: Fleet): 
 }
 
 async function pullHits(words: string, digest: string | undefined, { history }: View): Promise<SearchHit[]> {
-  const request = await history.byRequest(words);
-  if (request !== undefined) return [{ kind: 'request', title: `${request.host}: ${request.image}`, detail: `request ${words}`, link: `/pulls/${encodeURIComponent(request.id)}` }];
+  const requests = await history.byRequestBegin(words, MAX_PER_KIND);
+  if (requests.length > 0) {
+    return requests.map(({ id, host, image, requestIds }) => ({ kind: 'request', title: `${host}: ${image}`, detail: `request ${requestIds.find((each) => each.startsWith(words))}`, link: `/pulls/${encodeURIComponent(id)}` }));
+  }
   const queries = digest === undefined ? [{ host: words }, { image: words }] : [{ digest }];
   const pages = await Promise.all(queries.map((query) => history.find({ ...query, limit: MAX_PER_KIND })));
   const pulls = new Map(pages.flatMap((page) => page.pulls).map((pull) => [pull.id, pull]));

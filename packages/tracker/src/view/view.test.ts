@@ -302,6 +302,7 @@ describe('finished pulls', () => {
     const kinds = async (q: string): Promise<string[]> => ((await ask('GET', `search?q=${encodeURIComponent(q)}`)).body as SearchResult).hits.map(({ kind }) => kind);
     expect(await kinds('nginx')).toEqual(['image', 'pull']);
     expect(await kinds('req-1')).toEqual(['request']);
+    expect([await kinds('req-'), await kinds('req')]).toEqual([['request'], []]);
     expect(await kinds('WEB-1')).toEqual(['host', 'pull']);
     expect(await kinds(manifest([]).digest.slice(0, 20))).toEqual(['image']);
     expect(await kinds('no such thing')).toEqual([]);
