@@ -7,18 +7,18 @@
 
 import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { chunkBounds, chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
-import { importSalt, type ImportSeat } from '@flotilla/shared/import-seats';
+import type { ImportSeat } from '@flotilla/shared/import-seats';
 import { MAX_RANGES_PER_FRAME, type ExchangeFrame } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { ChunkVerdict, Holding, SourceStatus, SwarmHandle, SwarmMember } from '../content/ports.ts';
 import { BlobPeer } from './blob-peer.ts';
 import type { SwarmCounters, SwarmLog } from './counters.ts';
-import { Imports } from './imports.ts';
 import type { Arrival, Fetch } from './intake.ts';
 import type { Link } from './link.ts';
 import { PeerFault } from './peer-fault.ts';
-import { apart, type Place } from './place.ts';
+import type { Place } from './place.ts';
 import { Picker, type Budget } from './picker.ts';
+import { ZoneGate } from './zone-gate.ts';
 
 /** The way to a peer, whatever carries it. */
 export type BlobLink = Link<BlobSwarm>;
@@ -77,9 +77,7 @@ export class BlobSwarm implements SwarmHandle {
   #member: SwarmMember | undefined;
   #picker: Picker | undefined;
   /** Where this host stands in a zone, and fetches. */
-  #imports: Imports | undefined;
-  /** Chunks became open to peers of other zones. */
-  #opened = false;
+  #zone: ZoneGate | undefined;
   #reading: readonly IndexRange[] = [];
   /** Peers whose copies of it are not believed; at most those that were met while it was fetched. */
   readonly #distrusted = new Set<string>();
@@ -95,18 +93,13 @@ export class BlobSwarm implements SwarmHandle {
     this.#readers = new Uint16Array(member === undefined ? 0 : this.chunks);
     this.#member = member;
     if (member !== undefined) {
-      this.#imports = this.#gate(member);
+      this.#zone = this.#gate(member);
       this.#picker = new Picker(this.chunks, {
         budget: context.budget,
         random: context.random,
         wants: (index) => member.wants(index),
         bytesOf: (index) => this.bytesOf(index),
-        imports: this.#imports && {
-          isForeign: (peerId) => this.#isForeign(this.#peers.get(peerId)!.link),
-          confined: (index) => this.#imports?.confined(index) ?? false,
-          gained: (index, foreign) => this.#imports?.gained(index, foreign),
-          lost: (index, foreign) => this.#imports?.lost(index, foreign),
-        },
+        imports: this.#zone,
       });
     }
   }
@@ -136,7 +129,7 @@ export class BlobSwarm implements SwarmHandle {
     const peer = new BlobPeer(link, this.chunks, this.#reading.length === 0);
     this.#peers.set(link.peerId, peer);
     this.#heard(peer);
-    this.#tellMates();
+    this.#zone?.peers(this.#peers.keys());
     for (const frame of this.#news(peer)) link.outbox.send(frame);
     this.#sourcesChanged();
   }
@@ -151,7 +144,7 @@ export class BlobSwarm implements SwarmHandle {
       if (fetch.owner === this) link.intake.drop(this.channel, fetch.index);
     }
     this.#picker?.removePeer(link.peerId);
-    this.#tellMates();
+    this.#zone?.peers(this.#peers.keys());
     this.#wakeUseful();
     this.#sourcesChanged();
   }
@@ -202,7 +195,7 @@ export class BlobSwarm implements SwarmHandle {
     });
     if (index === undefined) return undefined;
     if (this.#picker.asked === asked) this.#context.counters.add('duplicate_requests', 1);
-    if (this.#imports?.stepsIn(index) === true && this.#isForeign(link)) this.#context.counters.add('stand_in_requests', 1);
+    if (this.#zone?.stepsIn(peerId, index) === true) this.#context.counters.add('stand_in_requests', 1);
     return { owner: this, channel: this.channel, index, bytes: this.bytesOf(index), sinceMs: nowMs };
   }
 
@@ -224,7 +217,7 @@ export class BlobSwarm implements SwarmHandle {
     if (member === undefined || picker === undefined) return;
     link.account.delivered(bytes.length, nowMs - fetch.sinceMs);
     this.#context.delivered(link, bytes.length, nowMs - fetch.sinceMs);
-    this.#imports?.came(fetch.index, this.#isForeign(link) ? nowMs - fetch.sinceMs : undefined);
+    this.#zone?.arrived(link.peerId, fetch.index, nowMs - fetch.sinceMs);
     for (const peerId of picker.arrived(link.peerId, fetch.index)) this.#cancel(peerId, fetch.index);
     const act = (verdict: ChunkVerdict): void => this.#judged(link, fetch.index, bytes.length, verdict, picker);
     member.accept(fetch.index, digest, bytes, link.peerId).then(act, (error: unknown) => {
@@ -245,7 +238,7 @@ export class BlobSwarm implements SwarmHandle {
   /** Requests that are late may be asked of a second peer now, and a reader may starve. */
   tick(): void {
     if (this.#picker === undefined || this.#member === undefined) return;
-    this.#imports?.tick();
+    this.#zone?.tick();
     this.#wakeOpened();
     if (this.#picker.endgame || this.#member.urgent() !== undefined) for (const peer of this.#peers.values()) this.#context.wake(peer.link);
   }
@@ -261,7 +254,7 @@ export class BlobSwarm implements SwarmHandle {
   // ---- SwarmHandle: what the Download says
 
   announce(indexes: readonly number[]): void {
-    for (const index of indexes) this.#imports?.came(index);
+    this.#zone?.have(indexes);
     for (const index of indexes) {
       for (const peerId of this.#picker?.obtained(index) ?? []) this.#cancel(peerId, index);
     }
@@ -307,7 +300,7 @@ export class BlobSwarm implements SwarmHandle {
   }
 
   importer(seat: ImportSeat | undefined): void {
-    this.#imports?.told(seat);
+    this.#zone?.told(seat);
     this.#wakeOpened();
   }
 
@@ -361,7 +354,7 @@ export class BlobSwarm implements SwarmHandle {
     }
     this.#picker?.close();
     this.#picker = undefined;
-    this.#imports = undefined;
+    this.#zone = undefined;
     this.#context.wakeAll();
   }
 
@@ -406,32 +399,22 @@ export class BlobSwarm implements SwarmHandle {
     return peer.news(this.channel, this.holding.have, this.#reading);
   }
 
-  #gate({ have }: SwarmMember): Imports | undefined {
+  #gate({ have }: SwarmMember): ZoneGate | undefined {
     const { place, nowMs } = this.#context;
     if (place === undefined) return undefined;
-    return new Imports(this.chunks, {
-      selfId: place.selfId,
-      salt: importSalt(this.key.digest),
+    return new ZoneGate({
+      place,
+      key: this.key,
+      chunks: this.chunks,
       nowMs,
+      zoneOf: (peerId) => this.#peers.get(peerId)?.link.session.zone,
       has: (index) => have.has(index),
-      changed: (index, confined) => {
-        this.#picker?.confine(index, confined);
-        this.#opened ||= !confined;
-      },
+      confine: (index, confined) => this.#picker?.confine(index, confined),
     });
   }
 
-  #isForeign(link: BlobLink): boolean {
-    return apart(this.#context.place?.zone, link.session.zone);
-  }
-
-  #tellMates(): void {
-    this.#imports?.mates([...this.#peers.values()].filter(({ link }) => link.session.zone !== undefined && !this.#isForeign(link)).map(({ link }) => link.peerId));
-  }
-
   #wakeOpened(): void {
-    if (this.#opened) this.#wakeUseful();
-    this.#opened = false;
+    if (this.#zone?.takeOpened() === true) this.#wakeUseful();
   }
 
   #wakeUseful(): void {
