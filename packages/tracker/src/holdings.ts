@@ -14,6 +14,7 @@ export class Holdings {
   readonly #seeds = new Set<string>();
   readonly #uncounted = new Set<string>();
   #countedSeeds = 0;
+  #changes = 0;
 
   constructor(chunks: number) {
     this.chunks = chunks;
@@ -77,6 +78,11 @@ export class Holdings {
     return this.#have.keys();
   }
 
+  /** Counts up whenever who holds what may have changed: what was counted before may have to be counted again. */
+  get changes(): number {
+    return this.#changes;
+  }
+
   get empty(): boolean {
     return this.#seeds.size === 0 && this.#have.size === 0;
   }
@@ -88,6 +94,7 @@ export class Holdings {
 
   add(peer: string, range: IndexRange): void {
     if (this.#seeds.has(peer)) return;
+    this.#changes++;
     const field = this.#field(peer);
     const counts = this.#uncounted.has(peer) ? undefined : this.#countsArray();
     for (let index = range[0]; index < range[0] + range[1]; index++) {
@@ -97,6 +104,7 @@ export class Holdings {
 
   /** `peer` holds the range no more; a seed becomes a holder of the rest. @returns the lowest chunk that nobody holds now */
   drop(peer: string, range: IndexRange): number {
+    this.#changes++;
     if (this.#seeds.has(peer)) this.#demoteSeed(peer);
     const field = this.#have.get(peer);
     if (field === undefined) return Number.POSITIVE_INFINITY;
@@ -110,6 +118,7 @@ export class Holdings {
   /** `peer` holds the whole, verified. */
   seed(peer: string): void {
     if (this.#seeds.has(peer)) return;
+    this.#changes++;
     this.#seeds.add(peer);
     if (!this.#uncounted.has(peer)) this.#countedSeeds++;
     this.#forgetField(peer);
@@ -117,6 +126,7 @@ export class Holdings {
 
   /** `peer` is gone. @returns the lowest chunk that nobody holds now */
   remove(peer: string): number {
+    this.#changes++;
     let freed = this.#forgetField(peer);
     if (this.#seeds.delete(peer) && !this.#uncounted.has(peer) && --this.#countedSeeds === 0) freed = 0;
     this.#uncounted.delete(peer);

@@ -9,7 +9,7 @@ import { TrackerError, type ErrorCode } from '../errors.ts';
 import type { Fleet } from '../fleet.ts';
 import type { Operators } from '../operators/operators.ts';
 import type { App } from '../server.ts';
-import { imagePage } from './image-pages.ts';
+import { ImagePages } from './image-pages.ts';
 import type { LiveStream } from './live.ts';
 import { search } from './search.ts';
 import { timeline } from './timeline.ts';
@@ -35,6 +35,7 @@ export function routePath(route: string): string {
 export function viewRoutes(app: App, { fleet, view, operators }: ViewRoutesParts): void {
   const { guard, audit } = operators;
   const now = (): number => fleet.now();
+  const images = new ImagePages(view.catalogue, fleet.swarms);
 
   /** JSON that is made already: the schema of the answer is for its readers alone. */
   const once = (reply: { type(contentType: string): unknown }, topic: string, missing: ErrorCode): never => {
@@ -74,7 +75,7 @@ export function viewRoutes(app: App, { fleet, view, operators }: ViewRoutesParts
     once(reply, `swarm:${request.params.digest}`, 'SWARM_UNKNOWN'),
   );
 
-  app.get(routePath(OPERATOR_ROUTES.images), { ...guard('read'), schema: { summary: 'Images that the fleet holds', tags: TAGS, querystring: ImagesQuery, response: { 200: ImagePage } } }, (request) => imagePage(request.query, view.catalogue, fleet.swarms));
+  app.get(routePath(OPERATOR_ROUTES.images), { ...guard('read'), schema: { summary: 'Images that the fleet holds', tags: TAGS, querystring: ImagesQuery, response: { 200: ImagePage } } }, (request) => images.page(request.query));
 
   app.get(routePath(OPERATOR_ROUTES.pulls), { ...guard('read'), schema: { summary: 'Finished pulls of the last 7 days, newest first', tags: TAGS, querystring: PullsQuery, response: { 200: PullPage } } }, (request) => view.history.find(request.query));
   app.get(routePath(OPERATOR_ROUTES.pull(':id')), { ...guard('read'), schema: { summary: 'One finished pull', tags: TAGS, params: IdParams, response: { 200: Pull } } }, (request) => view.history.known(request.params.id));

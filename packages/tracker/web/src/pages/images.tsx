@@ -17,7 +17,7 @@ const TYPING_MS = 250;
 export function ImagesPage(): JSX.Element {
   const wanted = here.value.query.get('q') ?? '';
   const asked = useSettled(wanted);
-  const { value, problem, reload } = useOnce<ImagePage>(`${OPERATOR_ROUTES.images}?limit=${MAX_IMAGES}&sort=used&q=${encodeURIComponent(asked)}`, { everyMs: 5_000 });
+  const { value, problem, reload } = useOnce<ImagePage>(`${OPERATOR_ROUTES.images}?limit=${MAX_IMAGES}&sort=used&q=${encodeURIComponent(asked)}`, { everyMs: 1_000 });
   const [last, setLast] = useState<ImagePage>();
   useEffect(() => {
     if (value !== undefined) setLast(value);
