@@ -10,7 +10,7 @@ import type { Link } from './network.ts';
 import { startIn, type LabProcess } from './processes.ts';
 
 const REGISTRY_PORT = 5000;
-const START_TIMEOUT_MS = 15_000;
+const START_TIMEOUT_MS = 60_000;
 
 export interface ServedOrigin {
   readonly url: string;

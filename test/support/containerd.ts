@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { run, type CommandOptions } from './command.ts';
 import { programPath } from './programs.ts';
 
-const START_TIMEOUT_MS = 20_000;
+const START_TIMEOUT_MS = 60_000;
 
 export class Containerd {
   readonly dir: string;

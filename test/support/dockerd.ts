@@ -11,7 +11,7 @@ import { run, type CommandOptions } from './command.ts';
 import { mountPointsUnder } from './containers.ts';
 import { programPath } from './programs.ts';
 
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 60_000;
 
 export class Dockerd {
   readonly dir: string;

@@ -16,7 +16,7 @@ import { Agent as HttpAgent, request } from 'undici';
 
 export const checkout = fileURLToPath(new URL('../..', import.meta.url));
 
-const READY_TIMEOUT_MS = 30_000;
+const READY_TIMEOUT_MS = 60_000;
 const POLL_MS = 50;
 const LOG_TAIL_LINES = 20;
 

@@ -37,6 +37,8 @@ import type {
 } from './ports.ts';
 
 export const CHUNK = 64 * 1024;
+/** How long a test turns the event loop for what threads and their machine may delay. */
+export const PATIENCE_MS = 30_000;
 
 // ---------------------------------------------------------------- blobs, time, waiting
 

@@ -239,12 +239,12 @@ describe('read', () => {
   });
 
   test('a reader that takes its time is no stall', async () => {
-    const { client, signal } = await origin((response) => replyBlob(response, Buffer.concat(Array.from({ length: 10 }, () => bytes))), { stallTimeoutMs: 300 });
+    const { client, signal } = await origin((response) => replyBlob(response, Buffer.concat(Array.from({ length: 10 }, () => bytes))), { stallTimeoutMs: 1500 });
     const answer = await client.read(LAB_BLOB, digest, undefined, AGENT, signal);
     let size = 0;
     for await (const piece of answer.body) {
       // Longer than the stall timeout, once.
-      if (size === 0) await new Promise((resolve) => setTimeout(resolve, 700));
+      if (size === 0) await new Promise((resolve) => setTimeout(resolve, 2500));
       size += piece.length;
     }
     expect(size).toBe(3_000_000);

@@ -52,9 +52,9 @@ test("it gets little of the agent's environment", async () => {
 
 test('after its time it is killed, with what it has started', async () => {
   const pidFile = join(dir, 'pid');
-  const outcome = await run(await script('sleep 600 & echo $! > "$(dirname "$0")/pid"', 'echo begun', 'wait'), { timeoutMs: 1_000 });
+  const outcome = await run(await script('sleep 600 & echo $! > "$(dirname "$0")/pid"', 'echo begun', 'wait'), { timeoutMs: 4_000 });
   expect(outcome.exitCode).toBeUndefined();
-  expect(outcome.output).toBe('begun\n\n[killed after 1000 ms]');
+  expect(outcome.output).toBe('begun\n\n[killed after 4000 ms]');
   const child = Number(await readFile(pidFile, 'utf8'));
   // Killed; where nobody reaps orphans it stays as a zombie.
   const state = await readFile(`/proc/${child}/stat`, 'utf8').then((text) => text.split(') ')[1]![0], () => 'gone');
