@@ -936,6 +936,17 @@ describe('an origin that fails', () => {
   });
 });
 
+test("its seat among the importers of its zone is the tracker's word, and good until that goes", async () => {
+  const { download, peers } = bench(makeBlob(SIZE));
+  download.importer({ seats: 3, seat: 1 });
+  expect(peers.seat).toEqual({ seats: 3, seat: 1 });
+  download.trackerChanged(true);
+  expect(peers.seat).toEqual({ seats: 3, seat: 1 });
+  download.trackerChanged(false);
+  expect(peers.seat).toBeUndefined();
+  await download.close();
+});
+
 test('a closing agent finishes a blob that is verified', async () => {
   const blob = makeBlob(2 * CHUNK);
   const { read, peers, download, partial, events } = bench(blob);

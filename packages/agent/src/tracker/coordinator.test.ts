@@ -226,10 +226,11 @@ describe('with a tracker', () => {
       { type: 'digests', blob: a.key, first: 4, digests: packDigests([digestOf(4), digestOf(5)]), by: 'peer-number-2' },
       { type: 'digests', blob: keyOf('c'), first: 4, digests: '', by: 'peer-number-2' },
       { type: 'invalid', blob: a.key, ranges: [[1, 2]] },
+      { type: 'importer', blob: a.key, seats: 3, seat: 1 },
       { type: 'peers', blob: a.key, peers },
     );
     await a.until(() => a.calls.includes('peers 1'));
-    expect(a.calls.slice(1)).toEqual(['grant 0+16 run', 'revoke lease-1 3', 'vouched', 'invalid [[1,2]]', 'peers 1']);
+    expect(a.calls.slice(1)).toEqual(['grant 0+16 run', 'revoke lease-1 3', 'vouched', 'invalid [[1,2]]', 'importer 1 of 3', 'peers 1']);
     expect(a.vouches).toEqual([[4, [4, 5], 'peer-number-2']]);
     expect(b.calls).toEqual(['tracker true']);
     expect(meshes).toEqual([peers]);
