@@ -27,15 +27,17 @@ export class Crio {
     this.#child = child;
   }
 
-  /** @throws Error with its log when it does not answer */
-  static async start(): Promise<Crio> {
+  /** Root's home there is its home. @throws Error with its log when it does not answer */
+  static async start({ rootsOwn }: { readonly rootsOwn?: string } = {}): Promise<Crio> {
     const dir = await mkdtemp(join(tmpdir(), 'flotilla-crio-'));
     const root = join(dir, 'host');
     await mkdir(join(root, 'etc/containers'), { recursive: true });
+    await mkdir(join(root, 'root/.config/containers'), { recursive: true });
+    if (rootsOwn !== undefined) await writeFile(join(root, 'root/.config/containers/registries.conf'), rootsOwn);
     await writeFile(join(dir, 'policy.json'), JSON.stringify({ default: [{ type: 'insecureAcceptAnything' }] }));
     await writeFile(join(dir, 'crio.conf'), settings(dir));
     const log = openSync(join(dir, 'log'), 'a');
-    const child = spawn(programPath('unshare') ?? 'unshare', Crio.#seeing(root, [programPath('crio') ?? 'crio', '--config', join(dir, 'crio.conf'), '--config-dir', '']), { stdio: ['ignore', log, log] });
+    const child = spawn(programPath('unshare') ?? 'unshare', Crio.#seeing(root, [programPath('crio') ?? 'crio', '--config', join(dir, 'crio.conf'), '--config-dir', '']), { stdio: ['ignore', log, log], env: { ...process.env, HOME: join(root, 'root') } });
     closeSync(log);
     const crio = new Crio(dir, root, child);
     await crio.#until('answers', async () => {

@@ -53,6 +53,14 @@ needs('root', 'docker-registry', 'runc', 'conmon', 'tar', 'unshare')('CRI-O, whe
       await expectPulled(endpoint.byMirror(pushed.tag), pushed);
     });
 
+    it("pulls by the mirror where root has a registries.conf of its own", async () => {
+      const { index } = endpoint.kinds;
+      await crio.close();
+      crio = await Crio.start({ rootsOwn: '' });
+      await setUp();
+      await endpoint.throughAgent(index.blobs, () => crio.crictl(['pull', endpoint.byMirror(index.tag)]));
+    });
+
     it('pulls by name', async () => {
       const { index } = endpoint.kinds;
       await mkdir(join(crio.root, 'etc/containers/registries.conf.d'));

@@ -9,7 +9,7 @@ export const CLIENTS = {
   podman: registriesConf(['podman', 'skopeo', 'buildah']),
   containerd,
   docker,
-  crio: registriesConf(['crio'], { systemWide: true, restart: 'systemctl reload crio (running containers go on)' }),
+  crio: registriesConf(['crio'], { asRoot: true, restart: 'systemctl reload crio (running containers go on)' }),
 } as const satisfies Record<string, Client>;
 
 export type ClientName = keyof typeof CLIENTS;

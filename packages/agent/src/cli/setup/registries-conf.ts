@@ -12,6 +12,8 @@ import { isTable, parseToml } from './toml.ts';
 
 const DROP_IN = '50-flotilla.conf';
 const SYSTEM = '/etc/containers';
+/** Of services, whatever HOME says where they are set up. */
+const ROOTS_HOME = '/root';
 
 const HEADER = `# Written by "flotilla setup": pulls ask the agent of this host first, and the registry itself where the agent does not answer.
 # "flotilla setup CLIENT --undo" takes it away. Changes belong into other files of this folder.
@@ -24,18 +26,20 @@ interface RegistryEntry {
   readonly table: TomlTable;
 }
 
-/** @param systemWide the client runs as a service of the host, whoever sets it up (CRI-O) */
-export function registriesConf(programs: readonly string[], { systemWide = false, restart }: { readonly systemWide?: boolean; readonly restart?: string } = {}): Client {
+/** @param asRoot the client runs as a service of root's, whoever sets it up (CRI-O) */
+export function registriesConf(programs: readonly string[], { asRoot = false, restart }: { readonly asRoot?: boolean; readonly restart?: string } = {}): Client {
+  const readerOn = (host: Host): Host => (asRoot ? { ...host, uid: 0, home: ROOTS_HOME } : host);
   return {
-    journal: (files, host) => (dropInPath(files, host, systemWide).startsWith(SYSTEM) ? 'registries-conf' : 'registries-conf-user'),
+    journal: (files, host) => journalOf(dropInPath(files, readerOn(host))),
     programs,
 
     plan(files, host, target): Plan {
-      const path = dropInPath(files, host, systemWide);
+      const reader = readerOn(host);
+      const path = dropInPath(files, reader);
       if (files.read(path) !== undefined && !target.force) {
         throw new CommandFailure(`${path} is there, but "flotilla setup" has no record of writing it`, 'Look at what it says and remove it, or replace it with --force.');
       }
-      const order = filesInOrder(files, host, systemWide, path);
+      const order = filesInOrder(files, reader, path);
       const before = effective(files, order.slice(0, order.indexOf(path)));
       const after = effective(files, order.slice(order.indexOf(path) + 1));
       const tables: TomlTable[] = [];
@@ -56,7 +60,7 @@ export function registriesConf(programs: readonly string[], { systemWide = false
     restart: () => restart,
 
     routes(files, host, target): Route[] {
-      const registries = effective(files, filesInOrder(files, host, systemWide));
+      const registries = effective(files, filesInOrder(files, readerOn(host)));
       return target.origins.map((origin) => {
         const entry = registries.get(origin.registry);
         if (entry === undefined) return { registry: origin.registry, viaAgent: false, why: `no [[registry]] with prefix "${origin.registry}" in registries.conf(5)` };
@@ -130,10 +134,10 @@ function effective(files: HostFiles, paths: readonly string[]): Map<string, Regi
 }
 
 /** All files that the client reads, in the order in which they count, with `planned` where it would be read. */
-function filesInOrder(files: HostFiles, host: Host, systemWide: boolean, planned?: string): string[] {
-  const own = !systemWide && hasOwnMain(files, host);
+function filesInOrder(files: HostFiles, host: Host, planned?: string): string[] {
+  const own = hasOwnMain(files, host);
   const user = userFolder(host);
-  const folders = (systemWide ? [SYSTEM] : own ? [user] : [SYSTEM, user]).map((folder) => `${folder}/registries.conf.d`);
+  const folders = (own ? [user] : [SYSTEM, user]).map((folder) => `${folder}/registries.conf.d`);
   const dropIns = folders.flatMap((folder) => {
     const names = (files.list(folder) ?? []).filter((name) => name.endsWith('.conf'));
     return [...new Set([...names.map((name) => `${folder}/${name}`), ...(planned?.startsWith(`${folder}/`) === true ? [planned] : [])])].sort();
@@ -142,9 +146,15 @@ function filesInOrder(files: HostFiles, host: Host, systemWide: boolean, planned
 }
 
 /** Where the client reads it: root's own files, too, make it leave the host's unread. */
-function dropInPath(files: HostFiles, host: Host, systemWide: boolean): string {
-  const own = !systemWide && (host.uid !== 0 || hasOwnMain(files, host));
+function dropInPath(files: HostFiles, host: Host): string {
+  const own = host.uid !== 0 || hasOwnMain(files, host);
   return `${own ? userFolder(host) : SYSTEM}/registries.conf.d/${DROP_IN}`;
+}
+
+/** One for each file, whichever client it was set up for. */
+function journalOf(dropIn: string): string {
+  if (dropIn.startsWith(`${SYSTEM}/`)) return 'registries-conf';
+  return dropIn.startsWith(`${ROOTS_HOME}/`) ? 'registries-conf-root' : 'registries-conf-user';
 }
 
 /** A user's own registries.conf takes the place of all the host's. */

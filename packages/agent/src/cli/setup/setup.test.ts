@@ -90,12 +90,15 @@ describe('podman and CRI-O', () => {
     expect(snapshot()).toEqual({});
   });
 
-  test("root's own registries.conf hides the host's, so the drop-in goes beside it; CRI-O does not read it", () => {
+  test("root's own registries.conf hides the host's, so the drop-in goes beside it; CRI-O's root is at home in /root", () => {
     write('/home/user/.config/containers/registries.conf', '');
     expect(run('podman', { origins: ['quay.io'] }).files[0]!.path).toBe('/home/user/.config/containers/registries.conf.d/50-flotilla.conf');
     expect(run('crio', { origins: ['quay.io'] }).files).toEqual([{ path: DROP_IN, action: 'created' }]);
     run('crio', { undo: true });
     expect(existsSync(join(root, '/home/user/.config/containers/registries.conf.d/50-flotilla.conf'))).toBe(true);
+    write('/root/.config/containers/registries.conf', '');
+    expect(run('crio', { origins: ['quay.io'] }).files).toEqual([{ path: '/root/.config/containers/registries.conf.d/50-flotilla.conf', action: 'created' }]);
+    run('crio', { undo: true });
   });
 
   test('what the disk refuses to give is told with its path, and nothing is changed', () => {
