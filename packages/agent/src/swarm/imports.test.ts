@@ -39,7 +39,7 @@ function chunkOf(seat: ImportSeat, rank: number): number {
 }
 
 describe('a chunk that is held outside', () => {
-  test('is open at once to whoever is first for it, and to the next ones, once they have nothing of their own, one wait after another', () => {
+  test('is open at once to whoever is first for it, and to the next ones, once they are not behind with their own, one wait after another', () => {
     const seat: ImportSeat = { seats: 3, seat: 1 };
     const { imports, open, pass, take } = setUp(100);
     imports.told(seat);
@@ -57,6 +57,21 @@ describe('a chunk that is held outside', () => {
     expect(opened()).toEqual([true, true, false]);
     pass(WAIT_MS);
     expect(opened()).toEqual([true, true, true]);
+  });
+
+  test('is stepped in for while chunks go on coming, by who keeps up with its own', () => {
+    const seat: ImportSeat = { seats: 2, seat: 0 };
+    const { imports, open, pass, take } = setUp(200);
+    imports.told(seat);
+    const own = Array.from({ length: 200 }, (_, index) => index).filter((index) => importRank(SALT, index, seat) === 0);
+    const next = chunkOf(seat, 1);
+    imports.gained(next, true);
+    for (const index of own.slice(0, 12)) {
+      imports.gained(index, true);
+      pass(500);
+      take(index);
+    }
+    expect(open.has(next)).toBe(true);
   });
 
   test('is taken here once somebody here has it, and asked across again where that one goes', () => {

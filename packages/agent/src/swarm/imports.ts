@@ -3,14 +3,14 @@
 // A chunk is brought into a zone once: by the importer that is first for it (shared/import-seats). Everybody else takes it from peers of the
 // zone, and asks across only where it does not come:
 //
-//   held outside, by nobody seen here ── rank 0: at once · rank r: missing for r waits, and nothing of its own to bring in for as long ──> open
+//   held outside, by nobody seen here ── rank 0: at once · rank r: missing for r waits, and for as long not behind with its own ──> open
 //   held by somebody seen here ───────── nothing at all has come for r + 1 waits ──> open
 //
-// So a first importer that is dead, slow or unable is stood in for by those that are done with their own chunks, one rank after the other, while the
-// way into the zone stays busy; and after MAX_RANK + 1 waits without a chunk anything may be asked of anybody. That a chunk is missing for long says nothing
-// by itself: where all of a blob is held outside, the last chunk is missing from the first moment on.
+// An importer is behind while a chunk of its own has been missing for a wait. So a first importer that is dead, slow or unable is stood in for by those that keep
+// up, one rank after the other; and after MAX_RANK + 1 waits without a chunk anything may be asked of anybody. That a chunk is missing for long says nothing by
+// itself: where all of a blob is held outside, the last chunk is missing from the first moment on, and everybody is behind until its own are here.
 // Seats come from the tracker; without one, from the peers of the zone that are in sight.
-// Non-goals: which open chunk to ask of whom (picker.ts). Bound: 12 bytes per chunk.
+// Non-goals: which open chunk to ask of whom (picker.ts). Bound: 10 bytes per chunk.
 
 import { importRank, MAX_IMPORT_SEATS, type ImportSeat } from '@flotilla/shared/import-seats';
 
@@ -53,10 +53,8 @@ export class Imports {
   #told: ImportSeat | undefined;
   #settled = false;
   #usualMs: number | undefined;
-  /** Chunks that are this host's to bring in, and can be. */
-  readonly #own: Uint8Array;
-  #ownCount = 0;
-  #idleSinceMs: number;
+  /** When a chunk that is this host's to bring in had last been missing for a wait, as far as looked at. */
+  #behindAtMs = Number.NEGATIVE_INFINITY;
   #movedAtMs: number;
   #lookedAtMs: number;
   /** Chunks that are held here were opened, because nothing came. */
@@ -67,8 +65,6 @@ export class Imports {
     this.#startedMs = init.nowMs();
     this.#movedAtMs = this.#startedMs;
     this.#lookedAtMs = this.#startedMs;
-    this.#idleSinceMs = this.#startedMs;
-    this.#own = new Uint8Array(chunks);
     this.#confined = new Uint8Array(chunks).fill(1);
     this.#rank = new Uint8Array(chunks);
     this.#here = new Uint16Array(chunks);
@@ -146,12 +142,7 @@ export class Imports {
     const missing = this.#outside[index]! > 0 && this.#here[index] === 0 && !this.#init.has(index);
     if (!missing) this.#missingSinceMs[index] = -1;
     else if (this.#missingSinceMs[index]! < 0) this.#missingSinceMs[index] = nowMs - this.#startedMs;
-    const own = missing && this.#rank[index] === 0 ? 1 : 0;
-    if (own !== this.#own[index]) {
-      this.#own[index] = own;
-      this.#ownCount += own === 1 ? 1 : -1;
-      if (this.#ownCount === 0) this.#idleSinceMs = nowMs;
-    }
+    if (missing && this.#rank[index] === 0 && this.#missingMs(index, nowMs) >= this.#waitMs) this.#behindAtMs = nowMs;
     const confined = this.#settled && this.#open(index, nowMs) ? 0 : 1;
     if (confined === this.#confined[index]) return;
     this.#confined[index] = confined;
@@ -162,13 +153,18 @@ export class Imports {
     const rank = this.#rank[index]!;
     if (this.#here[index] === 0) {
       if (rank === 0) return true;
-      const sinceMs = this.#missingSinceMs[index]!;
       const least = rank * this.#waitMs;
-      return sinceMs >= 0 && nowMs - this.#startedMs - sinceMs >= least && this.#ownCount === 0 && nowMs - this.#idleSinceMs >= least;
+      return this.#missingMs(index, nowMs) >= least && nowMs - this.#behindAtMs >= least;
     }
     const open = nowMs - this.#movedAtMs >= (rank + 1) * this.#waitMs;
     this.#loosened ||= open;
     return open;
+  }
+
+  /** How long the chunk has been held outside and not here; 0: it is not so. */
+  #missingMs(index: number, nowMs: number): number {
+    const sinceMs = this.#missingSinceMs[index]!;
+    return sinceMs < 0 ? 0 : nowMs - this.#startedMs - sinceMs;
   }
 
   get #waitMs(): number {
