@@ -29,8 +29,8 @@ const DEADLINE_FACTOR = 4;
 const ASSUMED_RATE = 256 * 1024;
 const BACKOFF_MS = 500;
 const MAX_BACKOFF_MS = 10_000;
-/** However long an origin asks us to wait. */
-export const MAX_WAIT_MS = 60_000;
+/** However long an origin that fails asks us to wait. */
+const MAX_WAIT_MS = 60_000;
 
 /** `adopted`: granted before this tracker started, or without one, and told by its reader. */
 export type LeaseMode = Grant['mode'] | 'adopted';
@@ -84,9 +84,10 @@ export interface BookOutput {
   send(peer: string, event: TrackerEvent): void;
   /** An audit ended without an answer. */
   auditEnded(leaseId: string): void;
-  /** Nobody asks this origin again before `untilMs`. */
-  throttle(origin: string | undefined, untilMs: number): void;
-  throttledUntilMs(origin: string | undefined): number;
+  /** The origin said 429 to this member. */
+  throttle(origin: string | undefined, peer: string, retryAfterMs: number, nowMs: number): void;
+  /** Until when it is to leave its origin alone. */
+  throttledUntilMs(origin: string | undefined, peer: string): number;
   newLeaseId(): string;
   granted(mode: Grant['mode'], bytes: number): void;
   /** Of what was granted, so much will not be read. */

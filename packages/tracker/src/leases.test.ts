@@ -267,19 +267,35 @@ describe('leases given back', () => {
     expect(chunksOf(fleet.grants('b'))).toEqual([0, 1, 2, 3]);
   });
 
-  test('throttled: nobody of the same origin asks before its time, another origin does', () => {
+  test('throttled, one member alone: it rests as long as its origin said, at that origin and in no other way; others read on', () => {
     const fleet = new TestFleet();
     const [blob, other] = [blobOf(4), blobOf(4, 'other')];
     fleet.reader('a', blob, { origin: 'docker.io' });
-    fleet.say('a', { type: 'release', leaseId: fleet.grants('a')[0]!.leaseId, reason: 'throttled', retryAfterMs: 5000 }, need(blob, 2));
-    fleet.reader('b', other, { origin: 'docker.io' });
-    fleet.reader('c', blob, { origin: 'mirror' });
-    expect(chunksOf(fleet.grants('c'))).toEqual([0, 1, 2, 3]);
-    fleet.pass(4900);
+    fleet.say('a', { type: 'release', leaseId: fleet.grants('a')[0]!.leaseId, reason: 'throttled', retryAfterMs: 90_000 }, need(blob, 2));
+    fleet.say('a', want(other, { origin: 'docker.io' }), need(other, 2));
+    fleet.pass(89_900);
     expect(fleet.grants('a')).toHaveLength(1);
-    expect(fleet.grants('b')).toEqual([]);
-    fleet.pass(200);
+    fleet.reader('b', blob, { origin: 'docker.io' });
     expect(chunksOf(fleet.grants('b'))).toEqual([0, 1, 2, 3]);
+    fleet.pass(200);
+    expect(fleet.grants('a').map(({ blob: { digest } }) => digest)).toEqual([blob.digest, other.digest]);
+  });
+
+  test('throttled, a second member too: nobody of this origin gets a lease before its time, of any blob; another origin is another matter', () => {
+    const fleet = new TestFleet();
+    const [blob, other] = [blobOf(4), blobOf(4, 'other')];
+    for (const peer of ['a', 'b']) {
+      fleet.reader(peer, blob, { origin: 'docker.io' });
+      fleet.say(peer, { type: 'release', leaseId: fleet.grants(peer)[0]!.leaseId, reason: 'throttled', retryAfterMs: 5000 }, need(blob, 2));
+    }
+    fleet.reader('c', other, { origin: 'docker.io' });
+    fleet.reader('d', blob, { origin: 'docker.io' });
+    fleet.reader('m', blob, { origin: 'mirror' });
+    expect(chunksOf(fleet.grants('m'))).toEqual([0, 1, 2, 3]);
+    fleet.pass(4900);
+    expect([fleet.grants('a').length, fleet.grants('b').length, fleet.grants('c').length, fleet.grants('d').length]).toEqual([1, 1, 0, 0]);
+    fleet.pass(200);
+    expect(chunksOf(fleet.grants('c'))).toEqual([0, 1, 2, 3]);
   });
 
   test('no ranges: one member streams all the rest, and another does when it is gone', () => {

@@ -16,7 +16,6 @@ import {
   deadlineWindowMs,
   lastRunChunks,
   MAX_SILENT_MS,
-  MAX_WAIT_MS,
   newReader,
   rangeBytes,
   RUN_SIZES,
@@ -203,7 +202,7 @@ export class LeaseBook {
         reader.canRead = false;
         break;
       case 'throttled':
-        this.#out.throttle(reader.origin, nowMs + Math.min(MAX_WAIT_MS, retryAfterMs ?? DEFAULT_THROTTLE_MS));
+        this.#out.throttle(reader.origin, peer, retryAfterMs ?? DEFAULT_THROTTLE_MS, nowMs);
         break;
       case 'no-ranges':
         this.#streamOnly = true;
@@ -314,7 +313,7 @@ export class LeaseBook {
   }
 
   #mayRead(reader: Reader, nowMs: number): boolean {
-    return reader.canRead && reader.backoffUntilMs <= nowMs && this.#out.throttledUntilMs(reader.origin) <= nowMs;
+    return reader.canRead && reader.backoffUntilMs <= nowMs && this.#out.throttledUntilMs(reader.origin, reader.peer) <= nowMs;
   }
 
   /** Fewest granted first; then who waits longest. Members that lost their trust only where nobody else could read. */

@@ -82,8 +82,8 @@ export class Swarm {
     this.book = new LeaseBook(blob, epoch, {
       send: (peer, event) => out.send(peer, event),
       auditEnded: (leaseId) => this.#audit.ended(leaseId),
-      throttle: (origin, untilMs) => out.throttle(origin, untilMs),
-      throttledUntilMs: (origin) => out.throttledUntilMs(origin),
+      throttle: (origin, peer, retryAfterMs, at) => out.throttle(origin, peer, retryAfterMs, at),
+      throttledUntilMs: (origin, peer) => out.throttledUntilMs(origin, peer),
       newLeaseId: () => out.newLeaseId(),
       granted: (mode, bytes) => {
         if (mode === 'hedge') this.counted.hedgedBytes += bytes;

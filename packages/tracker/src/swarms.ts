@@ -11,6 +11,7 @@ import type { AgentMessage, PeerInfo, TrackerEvent } from '@flotilla/shared/trac
 import { Blame, type BlameRecord } from './blame.ts';
 import { Mesh } from './handout.ts';
 import type { RunSizes } from './lease.ts';
+import { OriginRests } from './origin-rests.ts';
 import type { OriginLimit } from './origin-limit.ts';
 import type { RestartWindow } from './restart-window.ts';
 import { Swarm, type SwarmOutput, type SwarmStatus } from './swarm.ts';
@@ -20,7 +21,6 @@ const MAX_BLOB_BYTES = 2 ** 40;
 const MAX_SWARMS_PER_AGENT = 200_000;
 /** Digests of blobs that nobody fetches are kept for the next who does, up to this. */
 const MAX_IDLE_DIGEST_BYTES = 64 * 1024 * 1024;
-const MAX_THROTTLES = 10_000;
 /** An origin whose name is kept back goes by the blob. */
 const UNNAMED = 'of ';
 
@@ -81,7 +81,7 @@ export class Swarms {
   /** Oldest first: swarms that nobody fetches, whose digests are kept. */
   readonly #idle = new Map<Swarm, number>();
   #idleBytes = 0;
-  readonly #throttles = new Map<string, number>();
+  readonly #rests = new OriginRests();
   /** To be told at the end of a batch: whoever acts on it changes what is being worked on. */
   readonly #quarantined = new Map<string, string>();
   /** Agents that may not upload for a while. */
@@ -184,7 +184,6 @@ export class Swarms {
       this.#place(swarm);
     }
     this.settle(nowMs);
-    if (this.#throttles.size > MAX_THROTTLES) for (const [origin, untilMs] of this.#throttles) if (untilMs <= nowMs) this.#throttles.delete(origin);
   }
 
   /** The swarm of a blob that somebody holds or wants. */
@@ -210,7 +209,7 @@ export class Swarms {
 
   /** NAMEs of origins that nobody is to ask for a while. */
   throttledOrigins(nowMs: number): string[] {
-    return [...this.#throttles].filter(([key, untilMs]) => untilMs > nowMs && !key.startsWith(UNNAMED)).map(([key]) => key);
+    return this.#rests.all(nowMs).filter((key) => !key.startsWith(UNNAMED));
   }
 
   /** Swarms that somebody fetches. */
@@ -359,11 +358,11 @@ export class Swarms {
 
   #outputOf(key: string, number: number, blob: BlobKey): SwarmOutput {
     const limits = (): readonly OriginLimit[] => this.#limitsOf(blob);
-    const throttleKey = (origin: string | undefined): string => origin ?? UNNAMED + key;
+    const restKey = (origin: string | undefined): string => origin ?? UNNAMED + key;
     return {
       send: (peer, event) => this.#send(peer, event),
-      throttle: (origin, untilMs) => this.#throttles.set(throttleKey(origin), Math.max(untilMs, this.#throttles.get(throttleKey(origin)) ?? 0)),
-      throttledUntilMs: (origin) => (this.#throttles.size === 0 ? 0 : (this.#throttles.get(throttleKey(origin)) ?? 0)),
+      throttle: (origin, peer, retryAfterMs, nowMs) => this.#rests.limited(restKey(origin), peer, retryAfterMs, nowMs),
+      throttledUntilMs: (origin, peer) => this.#rests.untilMs(restKey(origin), peer),
       newLeaseId: () => `${this.#init.epoch}.${number.toString(36)}.${(++this.#leases).toString(36)}`,
       granted: (mode, bytes) => {
         if (mode === 'hedge') this.totals.hedgedBytes += bytes;
