@@ -19,6 +19,8 @@ export interface OriginFaults {
   /** Every answer has this status and no body. */
   status?: number;
   retryAfterSeconds?: number;
+  /** Such requests are answered 429. */
+  limits?: (asked: OriginRequest) => boolean;
   /** Bodies end after so many bytes less than announced. */
   shortBytes?: number;
   /** Bodies wait after every 64 KiB for this promise. */
@@ -36,6 +38,14 @@ export interface OriginRequest {
   readonly range: string | undefined;
   readonly requestId: string | undefined;
   readonly traceparent: string | undefined;
+  /** By which of its names the origin was asked. */
+  readonly host: string | undefined;
+  /** Of the connection that it came by: counted from 0. */
+  readonly connection: number;
+  /** When it came: Unix ms. */
+  readonly atMs: number;
+  /** Once it was answered. */
+  status: number | undefined;
   /** Payload bytes handed to the socket. */
   bytes: number;
 }
@@ -52,6 +62,8 @@ export class OriginServer {
   readonly requests: OriginRequest[] = [];
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  readonly #numbers = new WeakMap<Socket, number>();
+  #connections = 0;
   readonly #blobs = new Map<string, Buffer>();
   readonly #manifests = new Map<string, Buffer>();
   readonly #tags = new Map<string, Digest>();
@@ -63,6 +75,7 @@ export class OriginServer {
     });
     this.#server.on('connection', (socket) => {
       this.#sockets.add(socket);
+      this.#numbers.set(socket, this.#connections++);
       socket.on('close', () => this.#sockets.delete(socket));
     });
   }
@@ -123,8 +136,14 @@ export class OriginServer {
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname } = new URL(request.url ?? '/', this.url);
-    const entry: OriginRequest = { method: request.method ?? '', url: pathname, digest: undefined, range: request.headers.range, requestId: request.headers['x-request-id']?.toString(), traceparent: request.headers['traceparent']?.toString(), bytes: 0 };
+    const entry: OriginRequest = { method: request.method ?? '', url: pathname, digest: undefined, range: request.headers.range, requestId: request.headers['x-request-id']?.toString(), traceparent: request.headers['traceparent']?.toString(), host: request.headers.host, connection: this.#numbers.get(request.socket) ?? -1, atMs: Date.now(), status: undefined, bytes: 0 };
     this.requests.push(entry);
+    response.on('close', () => (entry.status = response.statusCode));
+    if (this.faults.limits?.(entry) === true) {
+      if (this.faults.retryAfterSeconds !== undefined) response.setHeader('retry-after', this.faults.retryAfterSeconds);
+      response.writeHead(429).end();
+      return;
+    }
     if (this.faults.status !== undefined) {
       if (this.faults.retryAfterSeconds !== undefined) response.setHeader('retry-after', this.faults.retryAfterSeconds);
       response.writeHead(this.faults.status).end();
