@@ -1,10 +1,12 @@
 // How a fleet behaves at an origin, counted there with real sockets: one Range for each lease, by connections that are kept; one token for each repository
 // and agent; one question of rights for a private repository and host; and what a 429 stops.
 
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { pull, TestFleet, until, type TestAgent } from '../support/fleet.ts';
 import { OriginServer, type OriginRequest, type TestImage } from '../support/origin-server.ts';
-import { TokenOrigin } from '../rights/token-origin.ts';
+import { image as tokenImage, TokenOrigin, type Image } from '../rights/token-origin.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -89,5 +91,57 @@ describe('429 with Retry-After', () => {
     const [, second, third] = reads(origin);
     expect(third!.atMs - second!.atMs).toBeGreaterThanOrEqual(2_990);
     expect(origin.bytesOf(image.layers[0]!.digest)).toBe(4 * MIB);
+  });
+});
+
+describe('an origin with tokens', () => {
+  let origin: TokenOrigin;
+
+  /** A fleet in front of a repository of one image, with a layer of several leases. */
+  async function start(repository: string, readers: 'anybody' | ReadonlySet<string>): Promise<Image> {
+    origin = await TokenOrigin.start(Date.now);
+    opened = new AsyncDisposableStack();
+    opened.use(origin);
+    const image = tokenImage(repository, 2 * MIB);
+    origin.repository(repository, readers);
+    origin.push(repository, 'v1', image);
+    origin.users.set('fleet', 'secret');
+    fleet = await TestFleet.start({ lab: origin.url });
+    return image;
+  }
+
+  /** Manifest, config and layer at once, as clients that pull layers in parallel do. */
+  async function pullImage(agent: TestAgent, repository: string, { manifest, bytes }: Image): Promise<void> {
+    expect((await pull(agent, `lab/${repository}/manifests/v1`)).sha256).toBe(manifest);
+    const blobs = [...bytes.keys()].filter((digest) => digest !== manifest);
+    for (const pulled of await Promise.all(blobs.map((digest) => pull(agent, `lab/${repository}/blobs/${digest}`)))) expect(pulled.status).toBe(200);
+  }
+
+  const tokens = (): (string | undefined)[] => origin.asked.filter(({ path }) => path === '/token').map(({ user }) => user);
+  const heads = (repository: string): string[] => origin.questions(repository).filter((question) => question.startsWith('HEAD'));
+
+  test('is asked for one token for each repository and agent, however much is read with it at once', async () => {
+    const image = await start('team/app', 'anybody');
+    const agents = [await fleet.agent('a'), await fleet.agent('b'), await fleet.agent('c')];
+    await fleet.meshed();
+    await Promise.all(agents.map((agent) => pullImage(agent, 'team/app', image)));
+    await Promise.all(agents.map((agent) => pullImage(agent, 'team/app', image)));
+    expect(tokens()).toHaveLength(agents.length);
+  });
+
+  test('a private repository costs each host one question of rights; blobs and later pulls need none', async () => {
+    const image = await start('team/secret', new Set(['fleet']));
+    const authFile = join(fleet.dir, 'auth.json');
+    await writeFile(authFile, JSON.stringify({ auths: { [new URL(origin.url).host]: { auth: Buffer.from('fleet:secret').toString('base64') } } }));
+    const settings = { allow: 'lab/team/**', authFiles: authFile };
+    const agents = [await fleet.agent('a', settings), await fleet.agent('b', settings)];
+    await fleet.meshed();
+    for (const agent of agents) await pullImage(agent, 'team/secret', image);
+    // As anybody without and with a token, and with the fleet's: what the first question was answered the last one need not ask again.
+    expect(heads('team/secret').toSorted()).toEqual([...Array<string>(4).fill('HEAD manifests anonymous'), ...Array<string>(2).fill('HEAD manifests fleet')]);
+    expect(tokens().toSorted()).toEqual(['fleet', 'fleet', undefined, undefined]);
+    const before = origin.asked.length;
+    for (const agent of agents) await pullImage(agent, 'team/secret', image);
+    expect(origin.asked.slice(before).map(({ method, user }) => `${method} ${user}`)).toEqual(['HEAD fleet', 'HEAD fleet']);
   });
 });

@@ -61,6 +61,8 @@ const MAX_REPOSITORIES = 4096;
 const KNOWN_MS = 60 * 60_000;
 /** distribution's token specification: without `expires_in` a token lives 60 s. */
 const DEFAULT_EXPIRY_S = 60;
+/** How nobody's right was challenged tells the one that is tried next what will be wanted. */
+const CHALLENGED_MS = 15_000;
 const MAX_MARGIN_MS = 10_000;
 /** The agent's own password is looked up again after this, in case that it was changed or taken away. */
 const PASSWORD_MS = 60_000;
@@ -70,6 +72,8 @@ const CLIENT_ID = 'flotilla';
 
 export class Authorizations {
   readonly #known: ExpiringMap<Known>;
+  /** By repository: how nobody was challenged. */
+  readonly #challenged: ExpiringMap<Challenge>;
   readonly #calls = new SharedCalls<Authorization>();
   readonly #request: TokenRequest;
   readonly #credentials: CredentialSource;
@@ -82,12 +86,17 @@ export class Authorizations {
     this.#looked = looked;
     this.#nowMs = nowMs;
     this.#known = new ExpiringMap(MAX_REPOSITORIES, nowMs);
+    this.#challenged = new ExpiringMap(MAX_REPOSITORIES, nowMs);
   }
 
   /** The Authorization to begin with; undefined: none is known to be needed. */
   async current(realm: Realm, signal: AbortSignal): Promise<Authorization | undefined> {
     const known = this.#known.get(keyOf(realm));
-    if (known === undefined) return undefined;
+    if (known === undefined) {
+      // Whoever comes after nobody's right has the origin's word of a moment ago.
+      const challenge = realm.authority.kind === 'anonymous' ? undefined : this.#challenged.get(placeOf(realm));
+      return challenge && this.#renew(realm, challenge, signal);
+    }
     return known.authorization.staleAtMs > this.#nowMs() ? known.authorization : this.#renew(realm, known.challenge, signal);
   }
 
@@ -104,6 +113,7 @@ export class Authorizations {
     const challenge =
       challenges.find(({ scheme, params }) => scheme === 'bearer' && params.has('realm')) ?? challenges.find(({ scheme }) => scheme === 'basic');
     if (challenge === undefined) throw unauthorized(realm, 'asks for credentials in no way that is known here');
+    if (realm.authority.kind === 'anonymous') this.#challenged.set(placeOf(realm), challenge, CHALLENGED_MS);
     return this.#renew(realm, challenge, signal);
   }
 
@@ -209,8 +219,12 @@ function basicHeader({ username, password }: { username: string; password: strin
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }
 
+function placeOf({ entry, base, repository }: Realm): string {
+  return `${entry.name} ${base.origin} ${repository}`;
+}
+
 function keyOf(realm: Realm): string {
-  return `${realm.entry.name} ${realm.base.origin} ${realm.repository} ${authorityKey(realm.authority)}`;
+  return `${placeOf(realm)} ${authorityKey(realm.authority)}`;
 }
 
 /** Tells authorities apart; for callers by what they bring as well, so that an id used twice opens nothing. */
