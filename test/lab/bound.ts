@@ -1,7 +1,7 @@
 // The fluid bound: nobody can be faster with these links (Kumar & Ross). Rates are bits per second, sizes bytes, times seconds.
 
 /** TCP payload in a 1500-byte frame, over the frame with its Ethernet header. */
-const PAYLOAD_SHARE = 0.956;
+export const PAYLOAD_SHARE = 0.956;
 
 export interface Links {
   readonly originBps: number;

@@ -7,6 +7,9 @@ import { formatMiB, formatRate, median, round } from './quantities.ts';
 
 type Numeric = { [Key in keyof Figures]: Figures[Key] extends number | undefined ? Key : never }[keyof Figures];
 
+/** Figures with a row in the table; test/sim has some of them. */
+export type FigureValues = Partial<Pick<Figures, Numeric>>;
+
 /** Figures of the table, in its order, with what people call them and the digits they are good for. */
 const ROWS: readonly (readonly [Numeric, string, number])[] = [
   ['boundS', 'T* (s)', 2],
@@ -65,10 +68,6 @@ export function outcomeOf(options: LabOptions, congestion: string, all: readonly
   const runs = all.map(({ figures }) => figures);
   const counted = runs.filter(({ counts }) => counts);
   const from = counted.length > 0 ? counted : runs;
-  const medians = ROWS.flatMap(([key, , digits]): [string, number][] => {
-    const values = from.map((figures) => figures[key]).filter((value) => value !== undefined);
-    return values.length === 0 ? [] : [[key, round(median(values), Math.max(digits, 4))]];
-  });
   return {
     scenario: options.scenario,
     hosts: options.hosts,
@@ -77,25 +76,39 @@ export function outcomeOf(options: LabOptions, congestion: string, all: readonly
     killTracker: options.killTracker,
     congestion,
     counted: counted.length,
-    median: Object.fromEntries(medians),
+    median: mediansOf(from),
     runs,
     ...(options.compareBare && { overBare: compare(all), bareRuns: all.flatMap(({ bare }) => bare ?? []) }),
   };
 }
 
-export function jsonLine(outcome: Outcome): string {
-  return JSON.stringify(outcome);
+export function mediansOf(runs: readonly FigureValues[]): Readonly<Record<string, number>> {
+  const medians = ROWS.flatMap(([key, , digits]): [string, number][] => {
+    const values = runs.map((figures) => figures[key]).filter((value) => value !== undefined);
+    return values.length === 0 ? [] : [[key, round(median(values), Math.max(digits, 4))]];
+  });
+  return Object.fromEntries(medians);
 }
 
-export function table({ scenario, hosts, rate, size, killTracker, congestion, counted, median: middle, runs, overBare = [] }: Outcome): string {
+/** A line of column names, then one for each figure that any run has. */
+export function figureLines(runs: readonly FigureValues[], middle: Readonly<Record<string, number>>): string[] {
   const columns = runs.length > 1 ? ['median', ...runs.map((_, run) => `run ${run + 1}`)] : ['figure'];
-  const lines = [`${scenario}${killTracker ? ', tracker killed' : ''}: ${hosts} hosts x ${rate}, ${size}, ${congestion}; ${counted} of ${runs.length} runs count`, row('', columns)];
+  const lines = [row('', columns)];
   for (const [key, name, digits] of ROWS) {
     if (runs.every((figures) => figures[key] === undefined)) continue;
     const shown = (value: number | undefined): string => (value === undefined || Number.isNaN(value) ? '-' : value.toFixed(digits));
     const cells = runs.map((figures) => shown(figures[key]));
     lines.push(row(name, runs.length > 1 ? [shown(middle[key]), ...cells] : cells));
   }
+  return lines;
+}
+
+export function jsonLine(outcome: object): string {
+  return JSON.stringify(outcome);
+}
+
+export function table({ scenario, hosts, rate, size, killTracker, congestion, counted, median: middle, runs, overBare = [] }: Outcome): string {
+  const lines = [`${scenario}${killTracker ? ', tracker killed' : ''}: ${hosts} hosts x ${rate}, ${size}, ${congestion}; ${counted} of ${runs.length} runs count`, ...figureLines(runs, middle)];
   for (const [run, figures] of runs.entries()) lines.push(...notes(run + 1, figures));
   lines.push(...comparisonTable(overBare, scenario));
   return `${lines.join('\n')}\n`;

@@ -45,7 +45,9 @@ export interface Plan {
   readonly boundS: number;
 }
 
-export function planOf(options: LabOptions): Plan {
+export type PlanOptions = Pick<LabOptions, 'scenario' | 'hosts' | 'rateBps' | 'originRateBps' | 'zoneRateBps' | 'sizeBytes' | 'waves' | 'killTracker'>;
+
+export function planOf(options: PlanOptions): Plan {
   const { scenario, hosts, rateBps, originRateBps: originBps, sizeBytes } = options;
   const all = Array.from({ length: hosts }, (_, host) => host);
   const hostsBps = all.map(() => rateBps);
