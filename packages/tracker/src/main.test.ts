@@ -2,7 +2,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -76,6 +76,13 @@ test.each([
   const { code, err } = await run('--data', dir, ...args);
   expect(code).toBe(2);
   expect(err.trimEnd().split('\n').length).toBeLessThanOrEqual(2);
+});
+
+test('an unknown setting is named with the nearest one, and what to do', async () => {
+  const config = join(dir, 'tracker.yaml');
+  await writeFile(config, 'dataa: /x\n');
+  const { code, err } = await run('--config', config);
+  expect([code, err]).toEqual([2, `flotilla-tracker: ${config}: unknown setting "dataa"; did you mean "data"? \`flotilla-tracker config\` prints all of them.\n`]);
 });
 
 test('config prints every setting and where it comes from; token rotate needs a token', async () => {

@@ -93,7 +93,8 @@ function report(thrown: unknown): number {
   if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : 2;
   const error = toTrackerError(thrown);
   const why = error.cause instanceof Error && error.code !== 'PORT_IN_USE' ? ` (${error.cause.message})` : '';
-  console.error(`flotilla-tracker: ${error.message}${why}. ${error.row.help}`);
+  const said = `${error.message}${why}`;
+  console.error(`flotilla-tracker: ${said}${said.endsWith('?') ? '' : '.'} ${error.row.help}`);
   return error.row.exitCode;
 }
 

@@ -1,7 +1,7 @@
 // How many runs of one blob may be read at its origin at once.
 //
 // Starts with 3, because the first readers of a small blob should not be many, and doubles ten times a second until every ready
-// member has one run being read and one spare (fewer starve the origin's uplink: docs/decisions). Beyond FLOOR_RUNS more are added
+// member has one run being read and one spare (fewer starve the origin's uplink: docs/decisions/0014). Beyond FLOOR_RUNS more are added
 // only while the summed rate still rises: an origin that is full gains nothing from more connections.
 
 const START_RUNS = 3;

@@ -9,7 +9,7 @@ import { NoRangesError, readOriginRun } from './origin-run.ts';
 import type { Lease, LeaseHandle, Origin, ReleaseReason } from './ports.ts';
 import type { SourceRight } from './sources.ts';
 
-/** One run being read and one spare, so that the next run's round trip is hidden (docs/decisions). */
+/** One run being read and one spare, so that the next run's round trip is hidden (docs/decisions/0014). */
 const WANTED_RUNS = 2;
 /** Where what is needed lies far apart, a run is a chunk or two, and its round trip is all its time: so many are held, and read together. */
 const WANTED_SCATTERED_RUNS = 6;
