@@ -220,6 +220,20 @@ describe('a digest', () => {
     expect(origin.asked('stat')).toBe(2);
   });
 
+  test('is asked about by HEAD as soon as the origin is back, and for a moment only where it hangs', async () => {
+    await pullManifest();
+    await pullBlob(layer.key.digest);
+    origin.down = gone;
+    expect((await images.blob(NGINX, layer.key.digest, asking, signal)).key).toEqual(layer.key);
+    const stat = origin.stat.bind(origin);
+    origin.stat = (_repository, _digest, _authority, open) => new Promise((_, reject) => open.addEventListener('abort', () => reject(open.reason as Error)));
+    expect((await images.blob(NGINX, layer.key.digest, asking, signal)).key).toEqual(layer.key);
+    origin.stat = stat;
+    origin.down = undefined;
+    origin.blobs.delete(layer.key.digest);
+    await expect(images.blob(NGINX, layer.key.digest, asking, signal)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+  });
+
   test('that only others in the fleet know is served on their word, while the origin is down', async () => {
     origin.down = gone;
     coordinator.found = { size: layer.key.size, kind: 'blob' };

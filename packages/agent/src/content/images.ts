@@ -18,6 +18,8 @@ import type { Prefetch } from './prefetch.ts';
 
 /** Digests are not asked about at an origin that has just been found unreachable, where something is known of them. */
 const DOWN_MS = 10_000;
+/** A HEAD asks even then, as the origin may be back; for so long, as it may hang. */
+const SILENT_ASK_MS = 1000;
 /** Origins of which that is remembered. */
 const MAX_DOWN = 256;
 /** The origin was not asked, or has answered. */
@@ -164,18 +166,20 @@ export class Images implements Content {
     if (granted !== undefined) return granted;
     const silence = this.#silence(repository);
     const before = silence && (await this.#knownBefore(repository, kind, digest, caller, silence));
-    if (before !== undefined) return before;
+    if (before !== undefined && !caller.asksOrigin) return before;
+    const patience = before === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(SILENT_ASK_MS)]);
     try {
       const { answer, permit } = await rights.ask(
         repository,
         caller,
         kind,
-        (authority) => this.#ask(repository, kind, digest, authority, caller, signal),
+        (authority) => this.#ask(repository, kind, digest, authority, caller, patience),
         () => rights.forget(repository, kind, digest),
       );
       this.#down.delete(repository.origin);
       return { fact: await rights.confirm(permit, answer), permit, atMs: this.#with.now() };
     } catch (error) {
+      if (before !== undefined && patience.aborted && !signal.aborted) return before;
       const failure = toAgentError(error);
       if (!isDown(failure)) throw failure;
       this.#wentDown(repository, failure);
