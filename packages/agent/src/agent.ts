@@ -404,7 +404,7 @@ function startSwarm(
   parts: { identity: Identity; membership: Membership; coordinator: TrackerCoordinator; log: Logger; metrics: Metrics; active: Late; downloadLimit: TokenBucket },
 ): Promise<PeerSwarm> {
   const { identity, membership, coordinator, log, metrics, active, downloadLimit } = parts;
-  const holdings: Holdings = { find: async (key) => active.downloads?.find(key) };
+  const holdings: Holdings = { find: async (key) => active.downloads?.find(key), givesWay: () => active.downloads?.givesWay() };
   const started = createSwarm({
     privateKey: identity.privateKey,
     listen: formatAddress(config.p2pListen),

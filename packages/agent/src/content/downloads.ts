@@ -29,6 +29,9 @@ export interface DownloadsComponents extends Omit<DownloadComponents, 'partial' 
 
 /** Clients pause between two chunks; what gives way to them waits this long for the next. */
 const CLIENTS_PAUSE_MS = 1000;
+/** What this host finished within this time is part of the pull at hand, and its peers wait for it as this host does. */
+const PULL_MS = 10 * 60_000;
+const MAX_FINISHED = 4096;
 
 /** Where the bytes of a blob came from that was fetched for nobody in particular. */
 export interface FetchedBytes {
@@ -59,6 +62,8 @@ export class Downloads implements Holdings {
   readonly #running = new Set<Download>();
   #closed = false;
   #clientWaitedAtMs = Number.NEGATIVE_INFINITY;
+  /** When blobs were finished here, the newest last: as many as may still belong to a pull. */
+  readonly #finishedAtMs = new Map<string, number>();
 
   constructor(components: DownloadsComponents, settings: DownloadSettings = {}) {
     this.#with = components;
@@ -98,6 +103,12 @@ export class Downloads implements Holdings {
     if (active?.open) return active;
     const stored = await this.#stored(key);
     return stored && new StoredHolding(stored);
+  }
+
+  givesWay(): ((key: BlobKey) => boolean) | undefined {
+    if (!this.#clientsWait()) return undefined;
+    const sinceMs = this.#with.now() - PULL_MS;
+    return (key) => !this.#active.has(name(key)) && (this.#finishedAtMs.get(name(key)) ?? Number.NEGATIVE_INFINITY) < sinceMs;
   }
 
   status(): DownloadStatus[] {
@@ -178,6 +189,7 @@ export class Downloads implements Holdings {
       finished: (which, stored) => {
         // From now on readers are served from the store.
         if (stored !== undefined) this.#forget(which);
+        this.#noteFinished(key);
         ended = true;
         const { startedMs } = which.status();
         const ms = this.#with.now() - startedMs;
@@ -197,6 +209,16 @@ export class Downloads implements Holdings {
     this.#active.set(id, download);
     this.#running.add(download);
     if (!partial.kept) events.fallback('unkept', download);
+  }
+
+  #noteFinished(key: BlobKey): void {
+    const nowMs = this.#with.now();
+    this.#finishedAtMs.delete(name(key));
+    this.#finishedAtMs.set(name(key), nowMs);
+    for (const [id, atMs] of this.#finishedAtMs) {
+      if (this.#finishedAtMs.size <= MAX_FINISHED && atMs >= nowMs - PULL_MS) break;
+      this.#finishedAtMs.delete(id);
+    }
   }
 
   #clientsWait(): boolean {

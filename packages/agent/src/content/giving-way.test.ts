@@ -159,3 +159,21 @@ test('what could not be kept was not fetched', async () => {
   await expect(host.fetch(true)).rejects.toMatchObject({ code: 'DISK_FULL' });
   await host.downloads.close();
 });
+
+test.each([
+  [9, false],
+  [11, true],
+])('while a client waits, what this host shares gives way, but what it pulls or has pulled lately does not: after %i minutes, %s', async (minutes, givesWay) => {
+  const host = new Host();
+  await host.fetch(false);
+  host.clock.advance(minutes * 60_000);
+  expect(host.downloads.givesWay()).toBeUndefined();
+  const { pulled: client } = await host.client();
+  const old = makeBlob(CHUNK, 'pulled before this agent started');
+  expect([clientBlob, rolloutBlob, old].map(({ key }) => host.downloads.givesWay()?.(key))).toEqual([false, givesWay, true]);
+  host.origin.gate.open();
+  await client;
+  host.clock.advance(1_000);
+  expect(host.downloads.givesWay()).toBeUndefined();
+  await host.downloads.close();
+});

@@ -229,6 +229,11 @@ export interface Swarm {
 export interface Holdings {
   /** The Download at work or the finished blob; undefined: not here. */
   find(key: BlobKey): Promise<Holding | undefined>;
+  /**
+   * Which blobs give way, where they are sent to peers, to what clients of this host wait for: those that are none of its own pulls of these minutes.
+   * undefined: no client waits. @default nothing gives way
+   */
+  givesWay?(): ((key: BlobKey) => boolean) | undefined;
 }
 
 // ---------------------------------------------------------------- coordinator (tracker, or rules without one)

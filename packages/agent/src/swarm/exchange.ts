@@ -73,7 +73,7 @@ export class Exchange implements Swarm {
       fetching: () => this.#fetching,
       links: () => this.#links.values(),
     });
-    this.#uploader = new Uploader({ counters, log, nowMs, isForeign, unreadable: (blob) => void this.#lookAgain(blob) });
+    this.#uploader = new Uploader({ counters, log, nowMs, isForeign, givesWay: () => components.holdings.givesWay?.(), unreadable: (blob) => void this.#lookAgain(blob) });
     this.#context = {
       budget: this.#budget,
       random,

@@ -1,10 +1,11 @@
 // Serves requests: a slot, then the chunk from the blob's holding, then its pieces into the peer's outbox.
 // Who gets a slot when: uploads.ts. Invariant: a chunk's bytes are in memory only while its job has a slot or is parked.
 
+import type { BlobKey } from '@flotilla/shared/chunk-map';
 import type { BlobLink, BlobSwarm } from './blob-swarm.ts';
 import type { SwarmCounters, SwarmLog } from './counters.ts';
 import type { OutgoingChunk } from './outbox.ts';
-import { Uploads } from './uploads.ts';
+import { Uploads, type GivesWay } from './uploads.ts';
 
 /** After a read that failed, or a request for what is not here. */
 const NOT_HERE_RETRY_MS = 1_000;
@@ -27,6 +28,8 @@ export interface UploaderComponents {
   readonly nowMs: () => number;
   /** It stands in another zone. */
   readonly isForeign: (link: BlobLink) => boolean;
+  /** Which blobs give way to what clients of this host wait for; undefined: nobody waits. */
+  readonly givesWay: () => ((key: BlobKey) => boolean) | undefined;
   /** The blob's bytes could not be read. */
   readonly unreadable: (blob: BlobSwarm) => void;
 }
@@ -76,7 +79,7 @@ export class Uploader {
     const jobs = this.#jobs.get(link) ?? [];
     if (jobs.some((job) => job.blob === blob && job.index === index)) return;
     const job: Job = { peerId: link.peerId, bytes: blob.bytesOf(index), link, blob, index, outgoing: undefined, ended: false };
-    const offer = this.#uploads.offer(job, nowMs);
+    const offer = this.#uploads.offer(job, nowMs, this.#givesWay());
     if (typeof offer === 'object') {
       link.outbox.send({ type: 'busy', channel: blob.channel, index, retryAfterMs: offer.busyMs });
       return;
@@ -84,6 +87,8 @@ export class Uploader {
     jobs.push(job);
     this.#jobs.set(link, jobs);
     if (offer === 'started') this.#run(job);
+    // It may pass by what gives way.
+    else this.#startWaiting();
   }
 
   /** The peer took its request back. */
@@ -160,8 +165,14 @@ export class Uploader {
     this.#startWaiting();
   }
 
+  #givesWay(): GivesWay<Job> | undefined {
+    const ofBlob = this.#with.givesWay();
+    return ofBlob && ((job) => ofBlob(job.blob.key));
+  }
+
   #startWaiting(): void {
     const nowMs = this.#with.nowMs();
-    for (let job = this.#uploads.next(nowMs); job !== undefined; job = this.#uploads.next(nowMs)) this.#run(job);
+    const givesWay = this.#givesWay();
+    for (let job = this.#uploads.next(nowMs, givesWay); job !== undefined; job = this.#uploads.next(nowMs, givesWay)) this.#run(job);
   }
 }

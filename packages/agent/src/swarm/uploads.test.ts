@@ -155,3 +155,67 @@ test('whatever happens: bounded, nothing is started twice, nothing is forgotten'
     { numRuns: 300 },
   );
 });
+
+describe('what gives way to the pulls of the host itself', () => {
+  const shared = new Set<UploadJob>();
+  const givesWay = (each: UploadJob): boolean => shared.has(each);
+  function sharedJob(): UploadJob {
+    const made = job();
+    shared.add(made);
+    return made;
+  }
+
+  test('has two slots, and is passed by; it has all of them once nobody waits', () => {
+    const uploads = new Uploads();
+    const seeds = Array.from({ length: 6 }, sharedJob);
+    expect(seeds.map((each) => uploads.offer(each, 0, givesWay))).toEqual(['started', 'started', 'queued', 'queued', 'queued', 'queued']);
+    const own = job();
+    expect(uploads.offer(own, 0, givesWay)).toBe('queued');
+    expect(uploads.next(0, givesWay)).toBe(own);
+    expect(uploads.next(0, givesWay)).toBeUndefined();
+    uploads.end(seeds[0]!);
+    expect(uploads.next(0, givesWay)).toBe(seeds[2]);
+    expect(uploads.next(0, givesWay)).toBeUndefined();
+    expect([uploads.next(0), uploads.next(0), uploads.next(0), uploads.next(0)]).toEqual([seeds[3], seeds[4], seeds[5], undefined]);
+  });
+
+  test('what has begun goes on: only what starts meanwhile waits', () => {
+    const uploads = new Uploads();
+    const begun = Array.from({ length: 4 }, sharedJob);
+    for (const each of begun) expect(uploads.offer(each, 0)).toBe('started');
+    const later = sharedJob();
+    expect(uploads.offer(later, 0, givesWay)).toBe('queued');
+    for (const each of begun.slice(0, 2)) uploads.end(each);
+    expect(uploads.next(0, givesWay)).toBeUndefined();
+    uploads.end(begun[2]!);
+    expect(uploads.next(0, givesWay)).toBe(later);
+  });
+
+  test('in any order: no more than two at once, and nothing else is kept from a slot', () => {
+    fc.assert(
+      fc.property(fc.array(fc.record({ do: fc.constantFrom('share', 'own', 'end'), which: fc.nat(15) }), { maxLength: 200 }), (steps) => {
+        const uploads = new Uploads();
+        const active: UploadJob[] = [];
+        const queuedOwn: UploadJob[] = [];
+        const started = (each: UploadJob): void => {
+          active.push(each);
+          if (queuedOwn.includes(each)) queuedOwn.splice(queuedOwn.indexOf(each), 1);
+        };
+        for (const step of steps) {
+          if (step.do === 'end') {
+            const [gone] = active.splice(step.which % Math.max(1, active.length), 1);
+            if (gone !== undefined) uploads.end(gone);
+          } else {
+            const made = step.do === 'share' ? sharedJob() : job();
+            const said = uploads.offer(made, 0, givesWay);
+            if (said === 'started') started(made);
+            else if (said === 'queued' && step.do === 'own') queuedOwn.push(made);
+          }
+          for (let next = uploads.next(0, givesWay); next !== undefined; next = uploads.next(0, givesWay)) started(next);
+          expect(active.filter(givesWay).length).toBeLessThanOrEqual(2);
+          expect(queuedOwn.length === 0 || uploads.active >= uploads.slots).toBe(true);
+        }
+      }),
+    );
+  });
+});

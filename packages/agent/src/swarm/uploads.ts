@@ -5,6 +5,7 @@
 // Few slots are right on a slow link with large chunks (the first receivers must soon be able to serve the rest),
 // so there are never more than finish their chunk within MAX_SLOT_SECONDS.
 // A receiver that takes nothing for PARK_AFTER_MS gives its slot up, but not its place: it goes on when it reads again.
+// What gives way to the host's own pulls has MAX_GIVING_WAY slots together, and others pass it by.
 // Invariants: at most `maxQueued` wait, at most `maxPerPeer` jobs of one peer; beyond that the answer is busy.
 // Non-goals: reading chunks and writing to streams (uploader.ts).
 
@@ -29,6 +30,8 @@ export interface UploadJob {
 /** started: call `next`. queued: its turn comes. Otherwise ask again after `busyMs`. */
 export type UploadOffer = 'started' | 'queued' | { readonly busyMs: number };
 
+/** Enough for nobody to starve who finds the chunk here alone. */
+const MAX_GIVING_WAY = 2;
 const MAX_SLOT_SECONDS = 2;
 const PARK_AFTER_MS = 2_000;
 /** Parked jobs keep their chunk in memory. */
@@ -41,6 +44,9 @@ const RISE = 1.05;
 const HOLD_MS = 5_000;
 const MIN_BUSY_MS = 50;
 const MAX_BUSY_MS = 2_000;
+
+/** Whether a job gives way now to what clients of this host wait for. */
+export type GivesWay<Job> = (job: Job) => boolean;
 
 interface Active {
   movedAtMs: number;
@@ -85,9 +91,10 @@ export class Uploads<Job extends UploadJob> {
     return this.#rate;
   }
 
-  offer(job: Job, nowMs: number): UploadOffer {
+  /** @param givesWay absent: nothing does */
+  offer(job: Job, nowMs: number, givesWay?: GivesWay<Job>): UploadOffer {
     const ofPeer = this.#perPeer.get(job.peerId) ?? 0;
-    const waits = this.#queue.length > 0 || !this.#hasSlot();
+    const waits = this.#queue.length > 0 || !this.#hasSlot() || this.#mustWait(job, givesWay);
     if (ofPeer >= this.#limits.maxPerPeer || (waits && this.#queue.length >= this.#limits.maxQueued)) {
       return { busyMs: this.#busyMs() };
     }
@@ -116,11 +123,13 @@ export class Uploads<Job extends UploadJob> {
     else this.#perPeer.set(job.peerId, left);
   }
 
-  /** The next waiting job that has a slot now; it counts as started. */
-  next(nowMs: number): Job | undefined {
+  /** The next waiting job that has a slot now; it counts as started. @param givesWay absent: nothing does */
+  next(nowMs: number, givesWay?: GivesWay<Job>): Job | undefined {
     if (!this.#hasSlot()) return undefined;
-    const job = this.#queue.shift();
-    if (job !== undefined) this.#start(job, nowMs);
+    const at = this.#queue.findIndex((job) => !this.#mustWait(job, givesWay));
+    if (at < 0) return undefined;
+    const [job] = this.#queue.splice(at, 1);
+    this.#start(job!, nowMs);
     return job;
   }
 
@@ -181,6 +190,13 @@ export class Uploads<Job extends UploadJob> {
     for (const job of this.#active.keys()) bytes += job.bytes;
     const mean = this.#active.size === 0 ? 0 : bytes / this.#active.size;
     return mean === 0 ? this.#limits.maxSlots : Math.floor((this.#rate * MAX_SLOT_SECONDS) / mean);
+  }
+
+  #mustWait(job: Job, givesWay: GivesWay<Job> | undefined): boolean {
+    if (givesWay === undefined || !givesWay(job)) return false;
+    let givingWay = 0;
+    for (const active of this.#active.keys()) if (givesWay(active)) givingWay++;
+    return givingWay >= MAX_GIVING_WAY;
   }
 
   #hasSlot(): boolean {
