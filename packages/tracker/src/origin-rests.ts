@@ -1,4 +1,4 @@
-// Who leaves an origin alone after its 429, and for how long (docs/decisions/0013). Pure; times come in.
+// Who leaves an origin alone after its 429, and for how long (docs/decisions/0015). Pure; times come in.
 //
 //   a member is limited ──> it rests for as long as the origin said, alone: its address or its account may have used up what it had
 //   another one as well, while the first rests ──> the origin limits the fleet, behind one address or one account: all rest
