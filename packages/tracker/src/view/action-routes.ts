@@ -7,7 +7,7 @@ import { TrackerError } from '../errors.ts';
 import { operatorOf } from '../operators/guard.ts';
 import type { App } from '../server.ts';
 import { joinTokenFile, readJoinToken, rotateJoinToken } from '../tokens.ts';
-import { brakeText } from './alerts.ts';
+import { brakeText } from './brake-text.ts';
 import { routePath, type ViewRoutesParts } from './view-routes.ts';
 
 const WEEK_MS = 7 * 24 * 60 * 60_000;

@@ -2,6 +2,7 @@
 
 import type { Alert, Brake, Severity } from '@flotilla/shared/live-api';
 import type { FleetFacts, OriginFact } from './verdict.ts';
+import { brakeText } from './brake-text.ts';
 import { bytes } from './slow-reason.ts';
 
 const EXAMPLES = 5;
@@ -86,19 +87,6 @@ function originAlert({ origin, kind, sinceMs, hosts: refused }: OriginFact): Dra
     case 'other':
       return { ...base, severity: 'warning', title: `${origin} fails`, cause: `It gave ${count(refused)} answers that cannot be used, such as 5xx.`, next: "Look at the registry's own status and log." };
   }
-}
-
-/** What a brake does, to whom. */
-export function brakeText({ scope, stopUploads, originOnly, downloadLimit, uploadLimit, zoneLimit }: Brake): string {
-  const whom = scope.kind === 'fleet' ? 'the fleet' : scope.kind === 'zone' ? `zone ${scope.zone}` : 'a host';
-  const what = [
-    ...(stopUploads ? ['no uploads'] : []),
-    ...(originOnly ? ['origin only'] : []),
-    ...(downloadLimit === undefined ? [] : [`${bytes(downloadLimit)}/s down`]),
-    ...(uploadLimit === undefined ? [] : [`${bytes(uploadLimit)}/s up`]),
-    ...(zoneLimit === undefined ? [] : [`${bytes(zoneLimit)}/s between zones`]),
-  ];
-  return `${what.join(', ')} for ${whom}`;
 }
 
 function count(who: readonly unknown[]): string {

@@ -37,6 +37,13 @@ describe('what looks like several things', () => {
   });
 });
 
+test('a disk that takes less than arrives is told before memory is full, unless the thread is', () => {
+  const drowning = { ...HEALTHY, diskBusy: 1, diskWriteMs: 1_400 };
+  expect(slowReason(drowning, AROUND)).toEqual({ slow: true, reason: 'disk', evidence: 'a write takes 1400 ms, the disk is busy 100 % of the time' });
+  expect(slowReason({ ...drowning, loop: 0.95 }, AROUND).slow).toBe(false);
+  expect(slowReason({ ...drowning, settled: false }, AROUND).slow).toBe(false);
+});
+
 test('a canary has no neighbours: what is full on it is told, and nobody says that it is slow', () => {
   const alone = { ...AROUND, medianRate: undefined };
   const slowDisk = { diskBusy: 0.93, diskWriteMs: 240.4 };

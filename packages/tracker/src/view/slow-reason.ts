@@ -3,6 +3,7 @@
 //   limit or brake at work -> throttled      its origin refused it lately -> 429, credentials, dns, origin
 //   thread full -> cpu      disk never idle and slow -> disk      others hold what it lacks, it reaches none -> no-peers
 //   nobody holds it, others are refused -> as those      peers hold it, others get more -> link
+//   a disk that writes wait for by the second -> disk, also while memory still keeps the rate up
 //   too few pull to compare -> not slow, and what is full on the host is its reason all the same: a canary has no neighbours
 //
 // The order matters: a limit explains a low rate whatever else is busy; a thread that is full makes writes look slow, so CPU comes before disk;
@@ -19,6 +20,9 @@ const FULL_LOOP = 0.9;
 const BUSY_DISK = 0.6;
 /** A write of a chunk that takes longer is no write of a healthy disk. */
 const SLOW_WRITE_MS = 50;
+/** Chunks wait for one another: more arrives than the disk takes. Memory takes the rest for a while, and the rate says nothing yet. */
+const DROWNING_WRITE_MS = 1_000;
+const FULL_DISK = 0.9;
 
 /** What is known of a host that pulls, or tries to. */
 export interface HostPull {
@@ -78,6 +82,7 @@ export function slowReason(host: HostPull, around: Surroundings): SlowVerdict {
   const stuck = rate === 0 && (host.settled || host.faults.length > 0);
   const refused = host.faults[0];
   if (held !== undefined) return because('throttled', held);
+  if (isDrowning(host)) return { slow: true, ...fullOn(host)! };
   if (!stuck && !(behind && host.settled)) {
     const full = around.medianRate === undefined && host.settled ? fullOn(host) : undefined;
     return full === undefined ? FAST : { slow: false, ...full };
@@ -93,6 +98,10 @@ export function slowReason(host: HostPull, around: Surroundings): SlowVerdict {
   }
   if (behind && (host.sources ?? 0) > 0) return because('link', `${bytes(rate)}/s from ${host.sources} ${host.sources === 1 ? 'peer' : 'peers'} where others get ${bytes(around.medianRate)}/s`);
   return { slow: true, reason: '', evidence: rate === 0 ? 'nothing arrives' : '' };
+}
+
+function isDrowning({ settled, loop, diskBusy, diskWriteMs }: HostPull): boolean {
+  return settled && loop < FULL_LOOP && diskBusy >= FULL_DISK && diskWriteMs >= DROWNING_WRITE_MS;
 }
 
 /** Of what a host has itself. */

@@ -1,6 +1,8 @@
+import type { Brake } from '@flotilla/shared/live-api';
 import { describe, expect, test } from 'vitest';
 import { Verdicts, type FleetFacts, type OriginFact } from './verdict.ts';
 
+const BRAKE: Brake = { id: 'b1', scope: { kind: 'zone', zone: 'b' }, stopUploads: true, originOnly: false, downloadLimit: 5_000_000, reason: '', setBy: 'ada', setAtMs: 0, untilMs: 1, hosts: 3 };
 const QUIET: FleetFacts = { up: 100, stale: 0, pulling: 50, rate: 1e9, peerRate: 9.6e8, slow: [], origins: [], lost: [], brakes: [], diskFull: [], stateFailed: false };
 const T0 = Date.UTC(2026, 0, 1, 2, 14);
 const hosts = (count: number, zone: string): { n: number; zone: string }[] => Array.from({ length: count }, (_, n) => ({ n, zone }));
@@ -39,9 +41,13 @@ describe('us, the registry or the network?', () => {
     ['network', 'warning', '20 hosts lost within a minute', { lost: [...hosts(10, 'a'), ...hosts(10, 'b')] }],
     ['us', 'bad', 'the tracker cannot write its state since 02:14 UTC', { stateFailed: true, slow: slow('link', 12) }],
     ['us', 'notice', '2 hosts of zone a: disk nearly full', { diskFull: hosts(2, 'a') }],
-    ['us', 'notice', '2 brakes are on since 02:14 UTC', { brakes: [1, 2] }],
+    ['us', 'notice', '2 brakes are on since 02:14 UTC', { brakes: [BRAKE, BRAKE] }],
   ] as const)('%s, %s: %s', (blamed, severity, text, facts) => {
     expect(decide(facts)).toMatchObject({ blamed, severity, text });
+  });
+
+  test('a brake is told with what it does and by whom', () => {
+    expect(decide({ brakes: [BRAKE] })).toMatchObject({ text: 'a brake is on since 02:14 UTC', evidence: [{ text: 'no uploads, 5.0 MB/s down for zone b, by ada' }] });
   });
 
   test('two lost of a hundred are no news', () => {

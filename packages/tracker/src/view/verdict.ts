@@ -4,12 +4,14 @@
 // has been away for HIDE_AFTER_MS, so that the line does not flicker. Non-goals: what to do about it (alerts.ts).
 
 import type { FaultKind } from '@flotilla/shared/agent-report';
-import type { Blamed, Severity, SlowReason, Verdict } from '@flotilla/shared/live-api';
+import type { Blamed, Brake, Severity, SlowReason, Verdict } from '@flotilla/shared/live-api';
+import { brakeText } from './brake-text.ts';
 import { bytes } from './slow-reason.ts';
 
 const SHOW_AFTER_MS = 1_500;
 const HIDE_AFTER_MS = 8_000;
 const EXAMPLES = 5;
+const MAX_BRAKES = 3;
 /** From this share of those that pull, a slow group is more than a notice. */
 const MANY_SHARE = 0.1;
 /** A group is named by its zone where at least so much of it is of one zone. */
@@ -45,7 +47,7 @@ export interface FleetFacts {
   readonly origins: readonly OriginFact[];
   /** Hosts whose session ended against their will in the last minute, and that are not back. */
   readonly lost: readonly { readonly n: number; readonly zone: string }[];
-  readonly brakes: readonly unknown[];
+  readonly brakes: readonly Brake[];
   readonly diskFull: readonly { readonly n: number; readonly zone: string }[];
   readonly stateFailed: boolean;
 }
@@ -126,7 +128,7 @@ function findings(facts: FleetFacts): Finding[] {
     found.push({ key: 'disk-full', code: 'disk-full', severity: 'notice', blamed: 'us', text: () => `${where(facts.diskFull)}: disk nearly full`, evidence: [{ text: 'what cannot be kept is fetched again by the next who asks', hosts: facts.diskFull.length, examples: examples(facts.diskFull) }], weight: facts.diskFull.length });
   }
   if (facts.brakes.length > 0) {
-    found.push({ key: 'brakes', code: 'brakes', severity: 'notice', blamed: 'us', text: (since) => `${facts.brakes.length === 1 ? 'a brake is' : `${facts.brakes.length} brakes are`} on since ${since}`, evidence: [{ text: 'operators hold hosts back' }], weight: 0 });
+    found.push({ key: 'brakes', code: 'brakes', severity: 'notice', blamed: 'us', text: (since) => `${facts.brakes.length === 1 ? 'a brake is' : `${facts.brakes.length} brakes are`} on since ${since}`, evidence: facts.brakes.slice(0, MAX_BRAKES).map((brake) => ({ text: `${brakeText(brake)}, by ${brake.setBy}` })), weight: 0 });
   }
   return found;
 }

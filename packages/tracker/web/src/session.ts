@@ -55,12 +55,9 @@ export function may(role: Role): boolean {
   return value.state === 'in' && ROLES.indexOf(value.me.role) >= ROLES.indexOf(role);
 }
 
-/** Asks the tracker whether the session still counts; a session that ended shows the sign-in page. A tracker of another release has other pages. */
+/** Asks the tracker whether the session still counts; a session that ended shows the sign-in page. */
 export async function checkSession(): Promise<boolean> {
-  const me = await known();
-  const { value } = session;
-  if (me !== undefined && value.state === 'in' && me.version !== value.me.version) location.reload();
-  return me !== undefined;
+  return (await known()) !== undefined;
 }
 
 /** The code of a link, or a link that was pasted whole. */

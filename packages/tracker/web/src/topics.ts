@@ -34,8 +34,16 @@ export interface HostsState {
 export type ImageState = Omit<ImageSnapshot, 'topic' | 'rows'> & { readonly rows: ReadonlyMap<number, ProgressRow> };
 export type RolloutState = Omit<RolloutSnapshot, 'topic' | 'rows'> & { readonly rows: ReadonlyMap<number, RolloutRow> };
 
+/** Of the tracker that this page is of. */
+let release: string | undefined;
+
 const FLEET: Reducer<FleetState> = {
-  snapshot: (data: FleetSnapshot) => data,
+  snapshot: (data: FleetSnapshot) => {
+    // A tracker of another release has pages of its own.
+    if (release !== undefined && data.version !== release) location.reload();
+    release ??= data.version;
+    return data;
+  },
   delta: (before, { atMs, now, point }: FleetDelta) => {
     const { series } = before;
     const last = series.at(-1)?.[0] ?? 0;

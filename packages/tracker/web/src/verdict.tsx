@@ -35,7 +35,7 @@ function Said({ verdict, atMs }: { readonly verdict: Verdict; readonly atMs: num
         <Icon name={severity} size={18} />
         <strong class="text">{text.charAt(0).toUpperCase() + text.slice(1)}</strong>
         {BLAMED[blamed] !== '' && <span class="blamed">{BLAMED[blamed]}</span>}
-        {severity !== 'ok' && sinceMs > 0 && (
+        {severity !== 'ok' && sinceMs > 0 && !text.includes(' since ') && (
           <span class="quiet small" title={new Date(sinceMs).toISOString()}>
             since {moment(sinceMs, atMs)} UTC
           </span>
