@@ -1,7 +1,7 @@
 // The pages of docs/clients followed with real clients: the files that they say to write and the commands that they say to run, as they stand
 // but for the agent's port, and folders that are a test's own.
 
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
@@ -12,10 +12,24 @@ import { Dockerd } from '../support/dockerd.ts';
 import { pushGreeter, type PushedImage } from '../support/image.ts';
 import { readPage, type Page } from '../support/page.ts';
 import { FleetProcesses, type AgentProgram } from '../support/processes.ts';
-import { needs } from '../support/programs.ts';
+import { needs, optionally } from '../support/programs.ts';
+import { PushTarget } from '../support/push.ts';
 import { startRegistry, type RunningRegistry } from '../support/registry.ts';
 
 const ENDPOINT = '127.0.0.1:5050';
+const REPORT = 'all is well\n';
+
+/** What the page's ORAS commands name: a file, and something that refers to it by the tag scheme, as the registry has no referrers API. */
+async function pushArtifact(url: string): Promise<void> {
+  const target = new PushTarget(url, 'example/artifact');
+  const config = await target.blob('application/vnd.oci.empty.v1+json', Buffer.from('{}'));
+  const file = { ...(await target.blob('text/plain', Buffer.from(REPORT))), annotations: { 'org.opencontainers.image.title': 'report.txt' } };
+  const oci = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.manifest.v1+json', config };
+  const subject = await target.manifest({ ...oci, artifactType: 'application/vnd.example.report', layers: [file] }, '1');
+  const artifactType = 'application/vnd.example.signature';
+  const signature = await target.manifest({ ...oci, artifactType, layers: [config], subject });
+  await target.manifest({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: [{ ...signature, artifactType }] }, subject.digest.replace(':', '-'));
+}
 
 needs('root', 'docker-registry', 'buildah', 'podman', 'skopeo', 'runc', 'nc', 'containerd', 'ctr', 'dockerd', 'docker', 'curl')('the pages of clients', () => {
   let registry: RunningRegistry;
@@ -30,6 +44,7 @@ needs('root', 'docker-registry', 'buildah', 'podman', 'skopeo', 'runc', 'nc', 'c
     registry = await startRegistry();
     builder = await ContainersHome.create({ plainHttp: [registry.host] });
     image = await pushGreeter(builder, registry.host, 'library/nginx', '1.27', 1, 'hello');
+    await pushArtifact(registry.url);
     fleet = await FleetProcesses.start();
   });
   afterAll(async () => {
@@ -38,7 +53,7 @@ needs('root', 'docker-registry', 'buildah', 'podman', 'skopeo', 'runc', 'nc', 'c
     await registry?.close();
   });
   beforeEach(async () => {
-    agent = await fleet.addAgent(`agent-${count++}`, ['--origin', `docker.io=${registry.url}`, '--origin', `quay.io=${registry.url}`]);
+    agent = await fleet.addAgent(`agent-${count++}`, ['--origin', `docker.io=${registry.url}`, '--origin', `quay.io=${registry.url}`, '--origin', `ghcr.io=${registry.url}`]);
   });
   afterEach(() => agent.stop());
 
@@ -160,6 +175,34 @@ needs('root', 'docker-registry', 'buildah', 'podman', 'skopeo', 'runc', 'nc', 'c
     } finally {
       await dockerd.close();
     }
+  });
+
+  optionally('crane')('crane', () => {
+    it('pull', async () => {
+      const dir = await mkdtemp(join(tmpdir(), 'flotilla-page-'));
+      try {
+        await run('crane', command(readPage('clients/others.md'), 'crane pull'), { cwd: dir });
+        await run('tar', ['-xf', 'nginx.tar', 'manifest.json'], { cwd: dir });
+        expect(JSON.parse(await readFile(join(dir, 'manifest.json'), 'utf8'))).toMatchObject([{ Config: image.config.digest }]);
+      } finally {
+        await rm(dir, { recursive: true });
+      }
+      await expectByAgent();
+    });
+  });
+
+  optionally('oras')('ORAS', () => {
+    it('pull and discover', async () => {
+      const page = readPage('clients/others.md');
+      const dir = await mkdtemp(join(tmpdir(), 'flotilla-page-'));
+      try {
+        await run('oras', command(page, 'oras pull'), { cwd: dir });
+        expect(await readFile(join(dir, 'report.txt'), 'utf8')).toBe(REPORT);
+        expect(await run('oras', command(page, 'oras discover'), { cwd: dir })).toContain('application/vnd.example.signature');
+      } finally {
+        await rm(dir, { recursive: true });
+      }
+    });
   });
 
   it('curl, both ways to name the registry', async () => {
