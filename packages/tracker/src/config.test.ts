@@ -1,8 +1,9 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { flagOf, loadConfig, nearest, SETTINGS, variableOf, type Flags, type SettingName } from './config.ts';
+import { originConfig } from './config-origins.ts';
 
 let dir: string;
 
@@ -112,4 +113,44 @@ test.each([['200MB/s', 200_000_000], ['1Gbit/s', 125_000_000], ['10MiB', 10_485_
 
 test.each(['fast', '1', '-5MB/s', '5 furlongs'])('an origin limit of %s is refused', (text) => {
   expect(() => load({ originLimit: text })).toThrow('200MB/s');
+});
+
+describe('origins that are asked for the fleet', () => {
+  const shown = (loaded: ReturnType<typeof load>): string | undefined => loaded.entries.find(({ setting }) => setting === 'origin')?.text;
+
+  test('are written as in the settings of agents: by flag, with several URLs, or as a mapping in the file', async () => {
+    const flags = load({ resolve: true, origin: ['corp=https://a.example', 'corp=https://b.example:5000', 'lab=http://10.0.0.1'] });
+    expect(flags.config.resolve).toBe(true);
+    expect(shown(flags)).toBe('corp=https://a.example, https://b.example:5000, lab=http://10.0.0.1');
+    expect(originConfig(flags.config.origin, {}).origins).toEqual([
+      { name: 'corp', urls: ['https://a.example', 'https://b.example:5000'], tls: {} },
+      { name: 'lab', urls: ['http://10.0.0.1'], tls: {} },
+    ]);
+    const config = await file('resolve: true\norigin:\n  corp:\n    urls: https://a.example\n    ca: /etc/corp.pem\n    realms: [sso.example]\n  lab: [http://10.0.0.1, http://10.0.0.2]\n');
+    expect(originConfig(load({ config }).config.origin, { https: 'http://proxy:3128', no: '10.0.0.0/8' })).toEqual({
+      origins: [
+        { name: 'corp', urls: ['https://a.example'], realms: ['sso.example'], tls: { caFile: '/etc/corp.pem' } },
+        { name: 'lab', urls: ['http://10.0.0.1', 'http://10.0.0.2'], tls: {} },
+      ],
+      proxy: { https: 'http://proxy:3128', no: '10.0.0.0/8' },
+    });
+  });
+
+  test.each([
+    ['origin:\n  corp:\n    credentials: { username: fleet, password: secret }\n', /credentials is not for the tracker/],
+    ['origin:\n  corp:\n    urls: https://a.example\n    clientCert: a.pem\n    clientKey: b.pem\n', /clientCert is not for the tracker/],
+    ['origin:\n  corp:\n    url: https://a.example\n', /unknown key "url"; did you mean "urls"/],
+    ['origin:\n  Corp: https://a.example\n', /NAME=URL/],
+    ['origin: corp\n', /NAME=URL/],
+  ])('%j is refused', async (text, message) => {
+    const config = await file(text);
+    expect(() => load({ config })).toThrow(message);
+    expect(() => load({ config })).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID', message: expect.not.stringContaining('secret') }));
+  });
+
+  test('are reached by the proxies that other programs use; a password in one is not shown', () => {
+    const { config, entries } = load({}, { HTTPS_PROXY: 'http://fleet:secret@proxy:3128', no_proxy: '.example' });
+    expect(config).toMatchObject({ httpsProxy: 'http://fleet:secret@proxy:3128', noProxy: '.example' });
+    expect(entries.find(({ setting }) => setting === 'httpsProxy')?.text).toBe('http://(hidden)@proxy:3128');
+  });
 });

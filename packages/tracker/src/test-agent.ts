@@ -137,9 +137,10 @@ export class TestAgent {
     return call(this.#url + ROUTES.messages(this.welcome.sessionId), { ca: this.#ca, method: 'POST', body, headers: { [SEQUENCE_HEADER]: String(sequence), [MAC_HEADER]: mac } });
   }
 
-  ask(body: object, sequence = 0): Promise<Reply> {
+  /** @param mac absent: the right one */
+  ask(body: object, sequence = 0, route: 'locate' | 'resolve' = 'locate', mac?: string): Promise<Reply> {
     const text = JSON.stringify(body);
-    return call(this.#url + ROUTES.locate(this.welcome.sessionId), { ca: this.#ca, method: 'POST', body: text, headers: { [SEQUENCE_HEADER]: String(sequence), [MAC_HEADER]: this.mac(sequence, text) } });
+    return call(this.#url + ROUTES[route](this.welcome.sessionId), { ca: this.#ca, method: 'POST', body: text, headers: { [SEQUENCE_HEADER]: String(sequence), [MAC_HEADER]: mac ?? this.mac(sequence, text) } });
   }
 
   mac(sequence: number, body: string): string {
