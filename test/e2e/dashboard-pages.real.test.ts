@@ -78,7 +78,7 @@ needs(CHROMIUM)("the dashboard's pages", () => {
     await open('/images');
     const row = rowOf('lab/team/app:v1');
     await row.waitFor();
-    await expect.poll(() => row.getByRole('cell').nth(1).innerText(), { timeout: 20_000 }).toBe('3');
+    await expect.poll(() => row.getByRole('cell').nth(1).innerText()).toBe('3');
     // Twenty seconds later a pull is over.
     await until('the pulls are told', async () => {
       fleet.tracker.view.look(Date.now() + 20_000);
@@ -137,11 +137,11 @@ needs(CHROMIUM)("the dashboard's pages", () => {
     await dialog.getByRole('button', { name: 'Set the brake' }).click();
     await page.getByRole('row', { name: /zone red.*no uploads to peers/ }).waitFor();
     const braked = async (): Promise<number[]> => Promise.all(agents.slice(0, 2).map(async ({ running }) => (await running.status()).brakes?.length ?? 0));
-    await expect.poll(braked, { timeout: 10_000 }).toEqual([1, 1]);
+    await expect.poll(braked).toEqual([1, 1]);
     await page.getByRole('button', { name: 'Release' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Release' }).click();
     await page.getByText('Nothing is held back').waitFor();
-    await expect.poll(braked, { timeout: 10_000 }).toEqual([0, 0]);
+    await expect.poll(braked).toEqual([0, 0]);
   });
 
   test('a token is shown once; who only reads finds every change disabled, with the reason; revoked, it is out', async () => {

@@ -35,7 +35,7 @@ beforeEach(async () => {
     for (const agent of honest) if ((await agent.running.status()).peers.connected < HONEST) return false;
     return true;
   });
-}, 60_000);
+}, 120_000);
 
 afterEach(async () => {
   await liar.stop('SIGKILL');

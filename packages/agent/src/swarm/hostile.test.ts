@@ -350,7 +350,7 @@ describe('a slow reader', () => {
       const still = host.counts.uploaded_bytes === moved && moved > 0;
       moved = host.counts.uploaded_bytes;
       return still;
-    }, { interval: 100, timeout: 10_000 }).toBe(true);
+    }, { interval: 100 }).toBe(true);
     const status = host.swarm.status();
     expect(status.uploads.active + status.uploads.queued).toBeLessThanOrEqual(UPLOAD_LIMITS.maxPerPeer);
     expect(status.peers[0]!.queuedBytes).toBeLessThanOrEqual(MAX_UNSENT_BYTES + MAX_CONTROL_BYTES);

@@ -49,7 +49,7 @@ test('who has a seat brings in its own chunks only, and without anybody else all
   member.handle!.importer({ seats: 1, seat: 0 });
   await member.finished;
   expect(member.bytes.equals(bytes)).toBe(true);
-}, 20_000);
+});
 
 test.each([
   [{ there: 'there' }],
