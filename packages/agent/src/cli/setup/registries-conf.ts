@@ -29,11 +29,13 @@ interface RegistryEntry {
 /** @param asRoot the client runs as a service of root's, whoever sets it up (CRI-O) */
 export function registriesConf(programs: readonly string[], { asRoot = false, restart }: { readonly asRoot?: boolean; readonly restart?: string } = {}): Client {
   const readerOn = (host: Host): Host => (asRoot ? { ...host, uid: 0, home: ROOTS_HOME } : host);
+  const seen = (files: HostFiles, host: Host): HostFiles => (asRoot && host.uid !== 0 ? outsideRootsHome(files) : files);
   return {
-    journal: (files, host) => journalOf(dropInPath(files, readerOn(host))),
+    journal: (files, host) => journalOf(dropInPath(seen(files, host), readerOn(host))),
     programs,
 
-    plan(files, host, target): Plan {
+    plan(all, host, target): Plan {
+      const files = seen(all, host);
       const reader = readerOn(host);
       const path = dropInPath(files, reader);
       if (files.read(path) !== undefined && !target.force) {
@@ -59,7 +61,8 @@ export function registriesConf(programs: readonly string[], { asRoot = false, re
     without: () => undefined,
     restart: () => restart,
 
-    routes(files, host, target): Route[] {
+    routes(all, host, target): Route[] {
+      const files = seen(all, host);
       const registries = effective(files, filesInOrder(files, readerOn(host)));
       return target.origins.map((origin) => {
         const entry = registries.get(origin.registry);
@@ -149,6 +152,12 @@ function filesInOrder(files: HostFiles, host: Host, planned?: string): string[] 
 function dropInPath(files: HostFiles, host: Host): string {
   const own = host.uid !== 0 || hasOwnMain(files, host);
   return `${own ? userFolder(host) : SYSTEM}/registries.conf.d/${DROP_IN}`;
+}
+
+/** Nobody but root can look there: taken for empty, as it nearly always is. */
+function outsideRootsHome(files: HostFiles): HostFiles {
+  const inside = (path: string): boolean => path.startsWith(`${ROOTS_HOME}/`);
+  return { read: (path) => (inside(path) ? undefined : files.read(path)), list: (folder) => (inside(folder) ? undefined : files.list(folder)) };
 }
 
 /** One for each file, whichever client it was set up for. */

@@ -99,6 +99,8 @@ describe('podman and CRI-O', () => {
     write('/root/.config/containers/registries.conf', '');
     expect(run('crio', { origins: ['quay.io'] }).files).toEqual([{ path: '/root/.config/containers/registries.conf.d/50-flotilla.conf', action: 'created' }]);
     run('crio', { undo: true });
+    // Who is not root cannot look there.
+    expect(run('crio', { origins: ['quay.io'] }, {}, { ...host, uid: 1000 }).files).toEqual([{ path: DROP_IN, action: 'created' }]);
   });
 
   test('what the disk refuses to give is told with its path, and nothing is changed', () => {
