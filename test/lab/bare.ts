@@ -68,7 +68,7 @@ export async function runBare({ places, plan, image, dir, own, signal, say }: Ba
   for (const [host, peer] of hosts.entries()) {
     peer.order({ check: true });
     const right = (await peer.heard('sha256', signal)) === digest;
-    outcomes.push({ host, startedMs: timeline.startedMs, endedMs: ends[host]!, outcome: right ? 'right' : 'wrong' });
+    outcomes.push({ host, startedMs: timeline.startedMs, endedMs: ends[host]!, broken: 0, outcome: right ? 'right' : 'wrong' });
   }
   const [originCpu = 0, ...hostsCpu] = after.cpu.map((seconds, at) => seconds - before.cpu[at]!);
   const ports = places.hosts.map(({ port }) => port);

@@ -23,6 +23,8 @@ export interface ClientInit {
   /** Up to and with the repository: `http://127.0.0.1:5050/v2/lab/fleet/image`. */
   readonly base: string;
   readonly image: Image;
+  /** How often it asks for a blob whose answer breaks. */
+  readonly tries: number;
   /** Its own folder; made and removed here. */
   readonly dir: string;
 }
@@ -33,6 +35,8 @@ export interface ClientOutcome {
   readonly startedMs: number;
   readonly endedMs: number;
   readonly outcome: 'right' | 'wrong' | 'failed';
+  /** Answers that ended before their last byte. */
+  readonly broken: number;
   /** What it said, where it was not right. */
   readonly complaint?: string;
 }
@@ -45,6 +49,7 @@ export class Client {
   readonly #received: Promise<number | undefined>;
   readonly #stderr: Promise<string>;
   readonly #closed: Promise<void>;
+  #broken = 0;
 
   private constructor(host: number, client: LabProcess, dir: string) {
     this.host = host;
@@ -58,6 +63,7 @@ export class Client {
     lines.on('line', (line) => {
       if (line === 'ready') ready.resolve();
       if (line === 'received') received.resolve(performance.now());
+      if (line === 'broken') this.#broken++;
     });
     this.#closed = new Promise((resolve) => {
       client.child.once('close', () => {
@@ -76,6 +82,7 @@ export class Client {
     const { host, namespace, dir, image } = init;
     await mkdir(dir, { recursive: true });
     opened.defer(() => rm(dir, { recursive: true, force: true }));
+    // Files are asked for once: where answers break, there are few blobs.
     const script = image.blobs.length <= PARALLEL ? pipedScript(init) : await filedScript(init);
     const client = startIn(namespace, 'bash', ['-c', script], { piped: true, cwd: dir });
     opened.defer(() => client.end());
@@ -93,9 +100,10 @@ export class Client {
     await this.#closed;
     const { code } = await this.#process.exited;
     await rm(this.#dir, { recursive: true, force: true });
-    if (code === 0) return { host: this.host, startedMs, endedMs, outcome: 'right' };
+    const told = { host: this.host, startedMs, endedMs, broken: this.#broken };
+    if (code === 0) return { ...told, outcome: 'right' };
     const complaint = (await this.#stderr).trim().slice(-300) || 'ended';
-    return { host: this.host, startedMs, endedMs, outcome: code === WRONG ? 'wrong' : 'failed', complaint };
+    return { ...told, outcome: code === WRONG ? 'wrong' : 'failed', complaint };
   }
 
   /** Gives up: its outcome is a failure. */
@@ -113,10 +121,16 @@ function pipedScript(init: ClientInit): string {
   return `${manifestLine(init)}
 read_blob() {
   ${REAP}
-  ${CURL} "${init.base}/blobs/sha256:$1" | sha256sum | { read -r got _; [ "$got" = "$1" ] || { echo "$1 is $got" >&2; exit 1; }; }
-  ended=("\${PIPESTATUS[@]}")
-  [ "\${ended[0]}" = 0 ] || exit 5
-  [ "\${ended[2]}" = 0 ] || exit ${WRONG}
+  for try in {1..${init.tries}}; do
+    ${CURL} "${init.base}/blobs/sha256:$1" | sha256sum | { read -r got _; [ "$got" = "$1" ] || { echo "$1 is $got" >&2; exit 1; }; }
+    ended=("\${PIPESTATUS[@]}")
+    if [ "\${ended[0]}" = 0 ]; then
+      [ "\${ended[2]}" = 0 ] && exit 0
+      exit ${WRONG}
+    fi
+    echo broken
+  done
+  exit 5
 }
 for digest in ${digests.join(' ')}; do read_blob $digest & jobs="$jobs $!"; done
 code=0

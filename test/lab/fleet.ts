@@ -9,6 +9,7 @@ import { json } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { AgentStatus } from '@flotilla/agent/control';
+import type { MemberStatus } from '@flotilla/tracker/status';
 import { run } from './command.ts';
 import { readExposition, type Measured } from './exposition.ts';
 import type { Link } from './network.ts';
@@ -17,6 +18,7 @@ import { startIn, type LabProcess } from './processes.ts';
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const TRACE_HOOK = fileURLToPath(new URL('trace-hook.ts', import.meta.url));
 const LIE_HOOK = fileURLToPath(new URL('lie-hook.ts', import.meta.url));
+const FALSE_VOUCHER_HOOK = fileURLToPath(new URL('../support/false-voucher-hook.ts', import.meta.url));
 export const ORIGIN_NAME = 'lab';
 export const AGENT_URL = 'http://127.0.0.1:5050';
 const METRICS_URL = 'http://127.0.0.1:5053/metrics';
@@ -44,6 +46,8 @@ export interface FleetInit {
   readonly resolveByTracker: boolean;
   /** Hosts whose agents send wrong bytes on. */
   readonly liars: readonly number[];
+  /** Hosts whose agents vouch for wrong bytes. */
+  readonly falseVouchers: readonly number[];
   /** Hosts by zone; none: the agents are told of none. */
   readonly zones: readonly (readonly number[])[];
   readonly signal: AbortSignal;
@@ -63,19 +67,19 @@ export class Fleet {
   readonly agents: readonly FleetAgent[];
   /** Host names by peer id. */
   readonly peers = new Map<string, string>();
-  readonly #signal: AbortSignal;
+  readonly #init: FleetInit;
 
-  private constructor(tracker: LabProcess, agents: readonly FleetAgent[], signal: AbortSignal) {
+  private constructor(tracker: LabProcess, agents: readonly FleetAgent[], init: FleetInit) {
     this.tracker = tracker;
     this.agents = agents;
-    this.#signal = signal;
+    this.#init = init;
   }
 
   /** Starts all of it and waits until it is warm. `opened` ends it. */
   static async start(init: FleetInit, opened: AsyncDisposableStack, say: (line: string) => void): Promise<Fleet> {
     const tracker = await startTracker(init, opened);
     const agents: FleetAgent[] = [];
-    const fleet = new Fleet(tracker, agents, init.signal);
+    const fleet = new Fleet(tracker, agents, init);
     for (let first = 0; first < init.hosts.length; first += STARTS_AT_ONCE) {
       const batch = init.hosts.slice(first, first + STARTS_AT_ONCE).map((link, at) => startAgent(init, link, first + at, opened));
       agents.push(...batch);
@@ -95,9 +99,17 @@ export class Fleet {
   async metrics(): Promise<(readonly Measured[] | undefined)[]> {
     return Promise.all(
       this.agents.map(async ({ process, link }) =>
-        process.exit === undefined ? readExposition(await run('ip', ['netns', 'exec', link.namespace, 'curl', '-sS', '--fail', '--max-time', '20', METRICS_URL], { signal: this.#signal })) : undefined,
+        process.exit === undefined ? readExposition(await run('ip', ['netns', 'exec', link.namespace, 'curl', '-sS', '--fail', '--max-time', '20', METRICS_URL], { signal: this.#init.signal })) : undefined,
       ),
     );
+  }
+
+  /** Names of the hosts that the tracker believes no more, or has put out of the fleet. */
+  async named(): Promise<string[]> {
+    const token = (await readFile(join(this.#init.dir, 'tracker', 'operator-token'), 'utf8')).trim();
+    const args = ['-sSk', '--fail', '--max-time', '20', '-H', `authorization: Bearer ${token}`, `https://127.0.0.1:${TRACKER_PORT}/api/v1/status`];
+    const { members } = JSON.parse(await run('ip', ['netns', 'exec', this.#init.tracker.namespace, 'curl', ...args], { signal: this.#init.signal })) as { members: MemberStatus[] };
+    return members.filter(({ state, trusted }) => !trusted || state !== 'member').map(({ peerId }) => this.peers.get(peerId) ?? peerId);
   }
 
   async #meshed(): Promise<number[]> {
@@ -111,7 +123,7 @@ export class Fleet {
       // Beyond the least there may be more to come; a moment without growth is enough then.
       const settledMs = peers.every((count) => count >= wanted) ? 1000 : MESH_SETTLED_MS;
       if (Date.now() - grewMs >= settledMs) return peers;
-      await delay(POLL_MS, undefined, { signal: this.#signal });
+      await delay(POLL_MS, undefined, { signal: this.#init.signal });
     }
   }
 
@@ -123,7 +135,7 @@ export class Fleet {
       if (agent.process.exit !== undefined || Date.now() > deadlineMs) {
         throw new Error(`agent ${agent.link.port} is not ${what}; its log ends: ${await tail(agent.logFile)}`);
       }
-      await delay(POLL_MS, undefined, { signal: this.#signal });
+      await delay(POLL_MS, undefined, { signal: this.#init.signal });
     }
   }
 }
@@ -147,7 +159,7 @@ async function startTracker({ tracker: link, dir, originUrl, resolveByTracker, s
   }
 }
 
-function startAgent({ tracker, originUrl, dir, resolveByTracker, trace, profileDir, nodeFlags, liars, zones }: FleetInit, link: Link, host: number, opened: AsyncDisposableStack): FleetAgent {
+function startAgent({ tracker, originUrl, dir, resolveByTracker, trace, profileDir, nodeFlags, liars, falseVouchers, zones }: FleetInit, link: Link, host: number, opened: AsyncDisposableStack): FleetAgent {
   const dataDir = join(dir, link.port);
   const logFile = join(dir, `${link.port}.log`);
   const traceFile = join(dir, `${link.port}.trace`);
@@ -156,6 +168,7 @@ function startAgent({ tracker, originUrl, dir, resolveByTracker, trace, profileD
     ...nodeFlags,
     ...(trace ? ['--import', TRACE_HOOK] : []),
     ...(liars.includes(host) ? ['--import', LIE_HOOK] : []),
+    ...(falseVouchers.includes(host) ? ['--import', FALSE_VOUCHER_HOOK] : []),
     ...(profileDir !== undefined && host === 0 ? ['--cpu-prof', '--cpu-prof-dir', profileDir] : []),
     'packages/agent/src/main.ts', 'agent',
     '--name', link.port,

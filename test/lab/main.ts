@@ -75,21 +75,26 @@ async function runAll(options: LabOptions, signal: AbortSignal): Promise<Compare
   for (let run = 1; run <= options.runs; run++) {
     const image = await makeImage(plan.layerBytes);
     const announce = (line: string): void => say(`run ${run}/${options.runs}: ${line}`);
-    const once = async (bare: Plan['bare']): Promise<Figures> => {
+    const once = async (carried: Plan): Promise<Figures> => {
       const runDir = join(dir, `r${run}`);
       await mkdir(runDir);
-      const out = options.outDir === undefined ? undefined : { dir: options.outDir, name: `${name}-run${run}` };
+      const out = options.outDir === undefined ? undefined : { dir: options.outDir, name: `${name}${carried.fleet === plan.fleet ? '' : '-direct'}-run${run}` };
       const { trace, profile, nodeFlags, resolveByTracker } = options;
       const figures =
-        bare === undefined
-          ? await runRollout({ places, plan, image, dir: runDir, out, trace, profile, nodeFlags, resolveByTracker, signal, say: announce })
-          : await runBare({ places, plan, image, dir: runDir, own: bare === 'own', signal, say: announce });
+        carried.bare === undefined
+          ? await runRollout({ places, plan: carried, image, dir: runDir, out, trace, profile, nodeFlags, resolveByTracker, signal, say: announce })
+          : await runBare({ places, plan: carried, image, dir: runDir, own: carried.bare === 'own', signal, say: announce });
       await rm(runDir, { recursive: true, force: true });
       announce(`last / T* ${round(figures.lastOverBound, 3)}, copies ${round(figures.copies, 3)}, idle ${round(figures.idleShare, 2)}, failures ${figures.failures}`);
       return figures;
     };
-    const figures = await once(plan.bare);
-    all.push({ figures, ...(options.compareBare && { bare: { stock: await once('stock'), own: await once('own') } }) });
+    const figures = await once(plan);
+    if (options.scenario === 'alone') {
+      const { lastS: directS } = await once({ ...plan, fleet: false });
+      all.push({ figures: { ...figures, directS, overDirect: figures.lastS / directS } });
+    } else if (options.compareBare) {
+      all.push({ figures, bare: { stock: await once({ ...plan, bare: 'stock' }), own: await once({ ...plan, bare: 'own' }) } });
+    } else all.push({ figures });
   }
   return all;
 }

@@ -6,6 +6,7 @@ import type { OriginUse } from './access-log.ts';
 import type { ClientOutcome } from './clients.ts';
 import { sumBy, type Measured } from './exposition.ts';
 import type { MemoryUse } from './processes.ts';
+import type { Link } from './network.ts';
 import { GIB, median, MIB } from './quantities.ts';
 import type { Plan } from './scenarios.ts';
 import type { Sample } from './timeline.ts';
@@ -36,6 +37,8 @@ export interface Observed {
   readonly metrics: readonly (readonly Measured[])[];
   /** Agents and tracker that ended although nobody killed them. */
   readonly died: readonly string[];
+  /** Whom the tracker believes no more at the end, by port; and the hosts that deserve it. */
+  readonly suspects?: { readonly named: readonly string[]; readonly vouchedFalsely: readonly Link[] } | undefined;
 }
 
 /** Times in seconds since all clients were told to start; sizes in bytes where no unit is named. */
@@ -47,6 +50,9 @@ export interface Figures {
   readonly firstS: number;
   readonly lastOverBound: number;
   readonly lastOverMedian: number;
+  /** The same download without Flotilla on the same link; Flotilla's time over it. Absent where there was none. */
+  readonly directS: number | undefined;
+  readonly overDirect: number | undefined;
   /** The last of the hosts that are not judged (slow ones), where there are any. */
   readonly othersLastS: number | undefined;
   readonly copies: number;
@@ -82,6 +88,12 @@ export interface Figures {
   readonly duplicateShare: number;
   /** Wrong bytes that peers sent and that were thrown away, over all that was delivered; at most, as chunks are counted. Absent without liars. */
   readonly forgedShare: number | undefined;
+  /** Answers to the judged hosts' clients that ended before their last byte. */
+  readonly brokenAnswers: number;
+  /** What left the origin beyond one copy, over what the false vouchers were leased; how many of them the tracker names, and of the others. Absent without any. */
+  readonly extraOverLeases: number | undefined;
+  readonly liarsNamed: number | undefined;
+  readonly honestNamed: number | undefined;
   readonly fallbacks: Readonly<Record<string, number>>;
   readonly errors: Readonly<Record<string, number>>;
   readonly swarmEvents: Readonly<Record<string, number>>;
@@ -117,6 +129,8 @@ export function figuresOf(observed: Observed): Figures {
     firstS: Math.min(...judged),
     lastOverBound: lastS / plan.boundS,
     lastOverMedian: lastS / median(judged),
+    directS: undefined,
+    overDirect: undefined,
     othersLastS: others.length === 0 ? undefined : Math.max(...others),
     copies: payload / imageBytes,
     originRequests: origin.requests,
@@ -142,6 +156,8 @@ export function figuresOf(observed: Observed): Figures {
     bytes: sumOf('flotilla_blob_bytes_total', 'source'),
     duplicateShare: duplicates / delivered,
     forgedShare: plan.liars.length === 0 ? undefined : ((sumOf('flotilla_swarm_events_total', 'kind')['forged_chunks'] ?? 0) * Math.max(...blobs.map(({ size }) => chunkSize(size)))) / delivered,
+    brokenAnswers: outcomes.filter(({ host }) => plan.judged.includes(host)).reduce((sum, { broken }) => sum + broken, 0),
+    ...suspectFigures(observed, payload - imageBytes),
     fallbacks: sumOf('flotilla_fallbacks_total', 'kind'),
     errors: sumOf('flotilla_errors_total', 'code'),
     swarmEvents: sumOf('flotilla_swarm_events_total', 'kind'),
@@ -150,6 +166,14 @@ export function figuresOf(observed: Observed): Figures {
     complaints: [...new Set(spoilt.map(({ complaint }) => complaint ?? ''))].slice(0, 5),
     died: observed.died,
   };
+}
+
+function suspectFigures({ suspects, origin }: Observed, extraBytes: number): Pick<Figures, 'extraOverLeases' | 'liarsNamed' | 'honestNamed'> {
+  if (suspects === undefined) return { extraOverLeases: undefined, liarsNamed: undefined, honestNamed: undefined };
+  const { named, vouchedFalsely } = suspects;
+  const leased = vouchedFalsely.reduce((sum, { address }) => sum + (origin.payloadByClient.get(address) ?? 0), 0);
+  const liarsNamed = vouchedFalsely.filter(({ port }) => named.includes(port)).length;
+  return { extraOverLeases: extraBytes / leased, liarsNamed, honestNamed: named.length - liarsNamed };
 }
 
 function zoneFigures(zones: Observed['zones'], imageBytes: number): Pick<Figures, 'zoneCopies' | 'zoneCopiesMax' | 'zoneWireMax'> {

@@ -9,7 +9,7 @@ test('rates and sizes are read, the origin follows the hosts unless told otherwi
 });
 
 test.each([
-  [['--scenario', 'false-vouchers'], /cannot do this one yet/],
+  [['--scenario', 'churn', '--compare-bare'], /only after crowd and many/],
   [['--scenario', 'crowds'], /not known; one of crowd, direct/],
   [['--rate', '20'], /--rate 20: write it as in 20mbit/],
   [['--size', '-1MiB'], /--size/],
@@ -36,6 +36,20 @@ test('liars are a tenth of the hosts, one at least, and none of the judged', () 
   expect(judged.filter((host) => liars.includes(host))).toEqual([]);
   expect(planOf(readOptions(['--scenario', 'liars', '--hosts', '3'])).liars).toHaveLength(1);
   expect(planOf(readOptions([])).liars).toEqual([]);
+});
+
+test('one agent vouches falsely; it is not judged, and clients ask again', () => {
+  const { falseVouchers, judged, tries } = planOf(readOptions(['--scenario', 'false-vouchers', '--hosts', '8']));
+  expect(falseVouchers).toEqual([4]);
+  expect(judged).toEqual([0, 1, 2, 3, 5, 6, 7]);
+  expect(tries).toBe(5);
+  expect(planOf(readOptions([]))).toMatchObject({ falseVouchers: [], tries: 1 });
+});
+
+test('alone is one host, however many are asked for', () => {
+  const options = readOptions(['--scenario', 'alone', '--hosts', '4']);
+  expect(options.hosts).toBe(1);
+  expect(planOf(options).waves).toEqual([[{ host: 0, delayS: 0 }]]);
 });
 
 test('zones share the hosts out, and their narrow links set the bound', () => {

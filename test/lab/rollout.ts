@@ -54,7 +54,7 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
   const origin = await serveImage(image, places.origin, join(dir, 'origin'), opened, signal);
   const fleet = plan.fleet
     ? await Fleet.start(
-        { tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, profileDir: init.profile ? init.out?.dir : undefined, nodeFlags: init.nodeFlags, resolveByTracker: init.resolveByTracker, liars: plan.liars, zones: plan.zones?.hosts ?? [], signal },
+        { tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, profileDir: init.profile ? init.out?.dir : undefined, nodeFlags: init.nodeFlags, resolveByTracker: init.resolveByTracker, liars: plan.liars, falseVouchers: plan.falseVouchers, zones: plan.zones?.hosts ?? [], signal },
         opened,
         say,
       )
@@ -62,7 +62,7 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
   const base = fleet === undefined ? `${origin.url}/v2/${image.repository}` : `${AGENT_URL}/v2/${ORIGIN_NAME}/${image.repository}`;
   const clients: Client[] = [];
   for (const [host, { namespace, port }] of places.hosts.entries()) {
-    clients.push(await Client.prepare({ host, namespace, base, image, dir: join(dir, `${port}-client`) }, opened));
+    clients.push(await Client.prepare({ host, namespace, base, image, tries: plan.tries, dir: join(dir, `${port}-client`) }, opened));
   }
   const baseline = { idle: machineTime(), cpu: cpuSeconds(fleet, origin), frames: await places.network.framesDown() };
 
@@ -105,6 +105,7 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
     idleShare: (idle.idle - baseline.idle.idle) / (idle.all - baseline.idle.all),
     metrics,
     died: diedOf(plan, fleet),
+    suspects: plan.falseVouchers.length === 0 ? undefined : { named: (await fleet?.named()) ?? [], vouchedFalsely: plan.falseVouchers.map((host) => places.hosts[host]!) },
   });
   await keep(init, figures, outcomes, samples, timeline.startedMs, fleet);
   return figures;

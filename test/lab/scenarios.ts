@@ -1,5 +1,5 @@
 // What happens in a run: who pulls when, who is killed when, and the bound that the outcome is held against.
-// A plan is data; rollout.ts carries it out. Non-goal: false vouchers, which need parts that the lab does not have.
+// A plan is data; rollout.ts carries it out.
 
 import { crowdS, fastHostsS, staggeredS, transferS, wavesS, zonesS } from './bound.ts';
 import { logNormalSizes } from './image.ts';
@@ -10,6 +10,7 @@ export const SCENARIOS = {
   direct: 'the same without Flotilla: every host from the origin',
   bare: 'the same by plain libp2p, each host passing on its share',
   'bare-own': 'as bare, over the agents\' own transport and flags',
+  alone: 'one host, then the same without Flotilla',
   stagger: 'arrivals spread over T*',
   many: 'an image of 60 layers, log-normal, read six at a time',
   mixed: 'a fifth of the hosts at a fifth of the rate',
@@ -17,11 +18,14 @@ export const SCENARIOS = {
   'no-tracker': 'the tracker killed at T*/2',
   liars: '10 % of the agents, at least one, send wrong bytes on',
   zones: 'three bridges joined by narrow links (--zone-rate), the hosts spread over them',
+  'false-vouchers': 'one agent vouches for wrong bytes; clients ask again when an answer breaks',
   rolling: 'hosts in waves, each when the one before has ended',
 } as const;
 export type ScenarioName = keyof typeof SCENARIOS;
 
 const MANY_LAYERS = 60;
+/** As podman and containerd do. */
+const CLIENT_TRIES = 5;
 const ZONES = 3;
 
 export interface Plan {
@@ -39,6 +43,10 @@ export interface Plan {
   readonly liars: readonly number[];
   /** Zones and the rate of their links to all else; undefined: all hosts are on one bridge. */
   readonly zones: { readonly linkBps: number; /** Which hosts are where, by number. */ readonly hosts: readonly (readonly number[])[] } | undefined;
+  /** Agents that vouch for wrong bytes, by number. */
+  readonly falseVouchers: readonly number[];
+  /** How often a client asks for a blob whose answer breaks. */
+  readonly tries: number;
   /** Hosts whose times count, by number; the others' are reported only. */
   readonly judged: readonly number[];
   /** What the last of the judged is compared with. */
@@ -61,12 +69,15 @@ export function planOf(options: PlanOptions): Plan {
     waves: [all.map((host) => ({ host, delayS: 0 }))],
     kills: options.killTracker ? [{ atS: boundS / 2, what: 'tracker' }] : [],
     liars: [],
+    falseVouchers: [],
+    tries: 1,
     zones: undefined,
     judged: all,
     boundS,
   };
   switch (scenario) {
     case 'crowd':
+    case 'alone':
       return plan;
     case 'direct':
       return { ...plan, fleet: false, kills: [] };
@@ -103,6 +114,10 @@ export function planOf(options: PlanOptions): Plan {
       const linkBps = options.zoneRateBps;
       const zones = Array.from({ length: Math.min(ZONES, hosts) }, (_, zone) => all.filter((host) => host % ZONES === zone));
       return { ...plan, zones: { linkBps, hosts: zones }, boundS: zonesS(sizeBytes, originBps, zones.map((members) => ({ linkBps, hostsBps: members.map((host) => hostsBps[host]!) }))) };
+    }
+    case 'false-vouchers': {
+      const falseVouchers = [Math.floor(hosts / 2)];
+      return { ...plan, falseVouchers, tries: CLIENT_TRIES, judged: all.filter((host) => !falseVouchers.includes(host)) };
     }
     case 'rolling': {
       const perWave = Math.ceil(hosts / options.waves);
