@@ -23,6 +23,11 @@ const INVENTORY_PART = 4096;
 const FIRST_CONNECT_MS = 2_000;
 /** Without the tracker a Download waits so long for its peers to say what they hold before it reads the origin. */
 const MEET_PEERS_MS = 300;
+/**
+ * Where the tracker is lost, no Download begins to read by the rules without it before it can know what the tracker's last leases are: peers
+ * tell within a second what they read, and links are full. Meanwhile those leases keep the origin busy.
+ */
+export const LAST_LEASES_MS = 1_500;
 
 export type CoordinatorComponents = Omit<SessionComponents, 'client'>;
 
@@ -178,7 +183,8 @@ export class TrackerCoordinator implements Coordinator {
 
   #lost(error: AgentError): void {
     this.#with.log.warn({ code: error.code, downloads: this.#joined.size }, 'leases follow the rules without a tracker');
-    for (const joined of this.#joined.values()) joined.alone(0);
+    const holdUntilMs = this.#clock.nowMs() + LAST_LEASES_MS;
+    for (const joined of this.#joined.values()) joined.alone(holdUntilMs);
     for (const joined of this.#joined.values()) joined.member.trackerChanged(false);
   }
 
