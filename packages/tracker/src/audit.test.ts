@@ -205,6 +205,22 @@ describe('two digests for one index', () => {
     expect(answered.size).toBe(audits);
   });
 
+  test('who passes on what a liar vouched for is not accused, and costs no reading', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(60);
+    shared(fleet, blob, 'b');
+    const byLiar = fleet.grants('b').flatMap((grant) => chunksOf([grant]));
+    fleet.say('a', { type: 'mismatch', blob });
+    const answered = new Set<string>();
+    for (let turn = 0; turn < 10; turn++) answerAudits(fleet, answered);
+    expect(fleet.swarms.trusted('b')).toBe(false);
+    const audits = answered.size;
+    for (const index of byLiar) fleet.say('a', conflict(blob, index, 'c', falseDigest(index, 'b'), trueDigest(index)));
+    for (let turn = 0; turn < 10; turn++) answerAudits(fleet, answered);
+    expect(answered.size).toBe(audits);
+    expect(fleet.blamed.filter(({ peer }) => peer === 'c')).toEqual([]);
+  });
+
   test('three readings, three digests: nobody is blamed', () => {
     const fleet = new TestFleet();
     const blob = blobOf(8);

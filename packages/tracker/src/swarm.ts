@@ -222,7 +222,7 @@ export class Swarm {
     if (known !== undefined) claims.push({ ...known, vouched: true });
     for (const [text, by] of [[message.expected, undefined], [message.heard, peer]] as const) {
       const digest = Buffer.from(text, 'base64url');
-      if (digest.length !== 32 || (known !== undefined && equal(known.digest, digest))) continue;
+      if (digest.length !== 32 || (known !== undefined && equal(known.digest, digest)) || this.#vouches.withdrawn(index, digest)) continue;
       claims.push({ digest, by, vouched: false });
     }
     if (claims.length > 1) this.#audit.conflict(index, claims, reporter, nowMs);

@@ -28,6 +28,8 @@ export class Vouches {
   #names: string[] = [];
   #count = 0;
   #confirmed: Bitfield;
+  /** What was said of a chunk and then forgotten: many have it, and pass it on in good faith until they hear. */
+  readonly #withdrawn = new Map<number, Uint8Array>();
   #fresh: number[] = [];
   #version = 0;
   /** Seeds that signed exactly these digests, at most two. */
@@ -90,6 +92,11 @@ export class Vouches {
     this.#confirmed.set(index);
   }
 
+  withdrawn(index: number, digest: Uint8Array): boolean {
+    const withdrawn = this.#withdrawn.get(index);
+    return withdrawn !== undefined && equal(withdrawn, digest);
+  }
+
   confirmed(index: number): boolean {
     return this.#confirmed.has(index);
   }
@@ -98,6 +105,7 @@ export class Vouches {
     if (this.#voucher === undefined) return;
     for (let index = first; index < first + count; index++) {
       if (this.#voucher[index] === 0) continue;
+      this.#withdrawn.set(index, this.#digest(index));
       this.#voucher[index] = 0;
       this.#confirmed.clear(index);
       this.#count--;
@@ -113,6 +121,7 @@ export class Vouches {
     this.#count = 0;
     this.#version++;
     this.#fresh = [];
+    this.#withdrawn.clear();
     this.#unsign();
     this.#confirmed = new Bitfield(this.chunks);
   }
@@ -176,6 +185,7 @@ export class Vouches {
     if (name < 0) name = this.#names.push(by) - 1;
     if (this.#voucher[index] === 0) this.#count++;
     this.#voucher[index] = name + 1;
+    if (this.withdrawn(index, digest)) this.#withdrawn.delete(index);
     this.#digests.set(digest, index * CHUNK_DIGEST_BYTES);
     this.#fresh.push(index);
     this.#unsign();

@@ -163,9 +163,11 @@ export class Chunks {
     const expected = this.#vouching.expected(index);
     if (expected !== undefined && !sameDigest(expected.digest, digest)) {
       if (expected.certain) return 'forged';
-      this.#owner.conflict(index, peerId, digest, expected.digest);
+      if (!this.#vouching.isWithdrawn(index, digest)) this.#owner.conflict(index, peerId, digest, expected.digest);
       return 'conflict';
     }
+    // It has not heard yet; nobody is to blame but who vouched for it.
+    if (this.#vouching.isWithdrawn(index, digest)) return 'conflict';
     const read = this.#vouching.isReadHere(index) ? this.#digestHere(index) : undefined;
     if (read !== undefined && !sameDigest(read, digest)) {
       this.#owner.conflict(index, peerId, digest, read);
@@ -203,7 +205,7 @@ export class Chunks {
       const alone = giver !== undefined && (expected?.by === undefined || expected.by === giver);
       this.#forget([index, ...(alone ? this.#suspect(giver) : [])]);
     }
-    this.#vouching.readHere(index);
+    this.#vouching.readHere(index, digest);
     if (this.have.has(index) || !this.#hasRoom(index) || !(await this.#write(index, digest, bytes, undefined))) return 'duplicate';
     this.#settle();
     return 'kept';
@@ -275,9 +277,16 @@ export class Chunks {
   /** These chunks were found wrong. What this host read itself stays. */
   invalid(ranges: readonly IndexRange[]): void {
     if (this.verified) return;
-    this.#forget(ranges.flatMap((range) => this.#indexes(range)).filter((index) => !this.#vouching.isReadHere(index)));
+    const indexes = ranges.flatMap((range) => this.#indexes(range));
+    for (const index of indexes) this.#vouching.withdraw(index);
+    this.#forget(indexes.filter((index) => !this.#vouching.isReadHere(index)));
     // In memory only, the wrong chunks are gone already.
     if (this.#repairing && !this.kept) this.#repaired();
+  }
+
+  /** No tracker vouches for what it has taken back. */
+  trackerLost(): void {
+    this.#vouching.forgetWithdrawn();
   }
 
   /** Nobody can say which peer is wrong: drops all that they gave, and takes no more from them. */

@@ -366,7 +366,21 @@ describe('chunks of peers', () => {
     download.vouched(1, [blob.chunkDigest(1), Buffer.alloc(32), Buffer.alloc(32)], 'p');
     download.vouched(9, [Buffer.alloc(32)], 'p');
     download.invalid([[1, 0x7fffffff], [70, 5]]);
+    download.vouched(1, [blob.chunkDigest(1)], 'p');
     for (const index of [0, 1]) await peers.deliver('p', index, blob.chunk(index));
+    expect(await collect(await reader)).toEqual(blob.bytes);
+  });
+
+  test('what was taken back is believed again where it is vouched for anew, or no tracker is left that could', async () => {
+    const { blob, read, peers, download } = bench(makeBlob(3 * CHUNK));
+    const reader = read();
+    download.vouched(0, [blob.chunkDigest(0), blob.chunkDigest(1), blob.chunkDigest(2)], 'liar');
+    download.invalid([[0, 3]]);
+    expect(await peers.deliver('p', 0, blob.chunk(0))).toBe('conflict');
+    download.vouched(0, [blob.chunkDigest(0)], 'reader');
+    expect(await peers.deliver('p', 0, blob.chunk(0))).toBe('kept');
+    download.trackerChanged(false);
+    for (const index of [1, 2]) expect(await peers.deliver('p', index, blob.chunk(index))).toBe('kept');
     expect(await collect(await reader)).toEqual(blob.bytes);
   });
 });
@@ -540,6 +554,24 @@ describe('leases', () => {
     expect(tracker.of('conflict')).toContainEqual({ type: 'conflict', index: 1, peerId: 'liar' });
     expect([peers.distrusted, download.have.has(0)]).toEqual([[], true]);
     await download.close();
+  });
+
+  test('what was vouched for and taken back is left where it still comes, and whoever passes it on is not suspect', async () => {
+    const { blob, read, tracker, peers, download } = bench(makeBlob(4 * CHUNK));
+    const reader = read();
+    const [zero, one] = [spoilt(blob.chunk(0)), spoilt(blob.chunk(1))];
+    download.vouched(0, [sha256(zero), sha256(one), blob.chunkDigest(2)], 'liar');
+    expect(await peers.deliver('honest', 3, blob.chunk(3))).toBe('kept');
+    download.invalid([[0, 3]]);
+    expect(await peers.deliver('honest', 0, zero), 'nobody has said yet what it is').toBe('conflict');
+    tracker.grant('a', 0, 1);
+    await tracker.released('a');
+    download.vouched(1, [blob.chunkDigest(1), blob.chunkDigest(2)], 'reader');
+    expect(await peers.deliver('honest', 0, zero), 'read here').toBe('conflict');
+    expect(await peers.deliver('honest', 1, one), 'vouched for otherwise').toBe('conflict');
+    expect([tracker.of('conflict'), peers.distrusted]).toEqual([[], []]);
+    for (const index of [1, 2]) expect(await peers.deliver('honest', index, blob.chunk(index))).toBe('kept');
+    expect(await collect(await reader)).toEqual(blob.bytes);
   });
 
   test("a peer's chunk that is being written while the origin's comes is compared too", async () => {

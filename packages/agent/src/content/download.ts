@@ -296,6 +296,7 @@ export class Download implements SwarmMember, LeaseMember {
   trackerChanged(connected: boolean): void {
     if (!connected) this.#swarm.importer(undefined);
     this.#leases.forgetAsked();
+    if (!connected) this.#chunks.trackerLost();
     if (!connected && this.#chunks.repairing) this.#chunks.distrustPeers();
     this.#demandMoved();
     this.#readers.wake();

@@ -3,6 +3,7 @@
 import { Bitfield } from '@flotilla/shared/bitfield';
 import { chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
 import { digestAlgorithm, digestHex } from '@flotilla/shared/digest';
+import { sameDigest } from '../hash.ts';
 
 export interface Vouch {
   readonly digest: Uint8Array;
@@ -16,6 +17,8 @@ export class Vouching {
   /** A blob of one chunk needs nobody's word: its digest is the chunk's. */
   readonly #certain: Uint8Array | undefined;
   readonly #vouched = new Map<number, Vouch>();
+  /** What was vouched for and taken back: many have it, and pass it on in good faith until they hear. */
+  readonly #withdrawn = new Map<number, Uint8Array>();
   /** Chunks that were hashed with the whole, given out, and are here no more. */
   readonly #passed = new Map<number, Uint8Array>();
   readonly #givenBy = new Map<number, string>();
@@ -43,9 +46,34 @@ export class Vouching {
 
   vouch(index: number, digest: Uint8Array, by: string): void {
     this.#vouched.set(index, { digest, by, certain: false });
+    this.#restore(index, digest);
   }
 
-  readHere(index: number): void {
+  /** What was vouched for is wrong, or doubted. */
+  withdraw(index: number): void {
+    const vouch = this.#vouched.get(index);
+    if (vouch === undefined) return;
+    this.#withdrawn.set(index, vouch.digest);
+    this.#vouched.delete(index);
+  }
+
+  isWithdrawn(index: number, digest: Uint8Array): boolean {
+    const withdrawn = this.#withdrawn.get(index);
+    return withdrawn !== undefined && sameDigest(withdrawn, digest);
+  }
+
+  /** Nobody is left who could say it again. */
+  forgetWithdrawn(): void {
+    this.#withdrawn.clear();
+  }
+
+  /** Somebody else says it too: it was doubted without cause. */
+  #restore(index: number, digest: Uint8Array): void {
+    if (this.isWithdrawn(index, digest)) this.#withdrawn.delete(index);
+  }
+
+  readHere(index: number, digest: Uint8Array): void {
+    this.#restore(index, digest);
     this.#selfRead.set(index);
     this.#givenBy.delete(index);
   }

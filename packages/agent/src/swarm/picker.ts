@@ -187,7 +187,7 @@ export class Picker {
     this.#holders.delete(peerId);
   }
 
-  /** Never ask this chunk of this peer again. */
+  /** Do not ask this chunk of this peer again, unless it drops its copy and gets another. */
   forbid(peerId: string, index: number): void {
     const holder = this.#holders.get(peerId);
     if (holder === undefined || holder.forbidden.has(index)) return;
@@ -328,6 +328,7 @@ export class Picker {
   #lose(holder: Holder, index: number): void {
     if (this.#states[index] === FREE && this.#mayGive(holder, index)) holder.useful--;
     holder.have.clear(index);
+    holder.forbidden.delete(index);
     this.#level(index, -1);
     this.#with.imports?.lost(index, holder.foreign);
   }
