@@ -343,9 +343,11 @@ describe('the whole is wrong', () => {
     fleet.say('a', { type: 'seed', blob, signature: Buffer.from('good').toString('base64url') });
     fleet.reader('b', blob, { have: [[0, 4]] });
     fleet.reader('c', blob);
+    fleet.forget();
     fleet.say('b', { type: 'mismatch', blob });
     fleet.pass(500);
     expect(fleet.told('b', 'invalid')).toMatchObject([{ ranges: [[0, 4]] }]);
+    expect(fleet.told('b', 'digests'), 'without them it would believe nobody, and read all of it at the origin').toMatchObject([{ first: 0, digests: packDigests([0, 1, 2, 3].map(trueDigest)), by: 'a' }]);
     expect(fleet.told('c', 'invalid')).toEqual([]);
     expect(fleet.log.filter(({ event }) => event.type === 'grant' && event.mode === 'audit')).toEqual([]);
   });

@@ -141,7 +141,7 @@ export class Swarm {
     this.#vet(peer);
     this.#seat(peer, true);
     this.#settleMember(peer);
-    for (const run of this.#vouches.runs()) if (run.by !== peer) for (const event of this.#digestEvents(run)) this.#out.send(peer, event);
+    this.#tellDigests(peer);
   }
 
   /** @param within only these chunks are of use to it; undefined: all */
@@ -234,6 +234,8 @@ export class Swarm {
     if (this.book.holdings.seeded && this.#vouches.mismatch()) {
       this.book.lost(reporter, [0, this.book.chunks]);
       this.#out.send(reporter, { type: 'invalid', blob: this.blob, ranges: [[0, this.book.chunks]] });
+      // In doubt it takes from others only what it is told the digest of.
+      this.#tellDigests(reporter);
       return;
     }
     this.#refetchUnvouched(reporter);
@@ -369,6 +371,11 @@ export class Swarm {
     this.#badUntilMs = this.#nowMs + BAD_ORIGIN_MS;
     this.#vouches.forgetAll();
     this.#out.originBlamed(this.blob);
+  }
+
+  /** All that others vouch for. */
+  #tellDigests(peer: string): void {
+    for (const run of this.#vouches.runs()) if (run.by !== peer) for (const event of this.#digestEvents(run)) this.#out.send(peer, event);
   }
 
   #pushFresh(): void {
