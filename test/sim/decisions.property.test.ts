@@ -43,6 +43,8 @@ function planOf({ hosts, originMbit, chunks }: Fleet): Plan {
     waves: [hosts.map(({ delayS }, number) => ({ host: number, delayS }))],
     kills: dying,
     liars: hosts.flatMap(({ lies }, number) => (lies ? [number] : [])),
+    falseVouchers: [],
+    tries: 1,
     zones: undefined,
     judged: [0],
     // Far more than anything should take: at 1 Mbit/s a chunk is half a second.
