@@ -83,6 +83,7 @@ export class SimHost implements WireEnd {
 
   /** Fetches a blob. `done` is called when all of it is here. */
   pull(key: BlobKey, done: () => void): void {
+    if (!this.#alive) return;
     const { wire, links, originUp, origin } = this.#world;
     const download = new SimDownload(key, {
       clock: wire.clock,

@@ -35,6 +35,7 @@ export const USAGE = `npm run sim -- [flags]      a fleet on a model of links, w
   --shrink N          a lease covers no more than what is left over N times the readers, ${RUN_SIZES.minBytes / 1024}KiB at least (it may)
   --news MS[,MS]      how long news waits for company, and news of what many peers hold (${NEWS_WAITS.freshMs},${NEWS_WAITS.widelyHeldMs})
   --quiet SHARE       of the ordered pairs of hosts, so many never tell what is new (0)
+  --lost SHARE        of what is sent, so much is lost on the way to the receiver's link, as the lab's table tells (0)
   --json              only the JSON line
 `;
 
@@ -54,6 +55,7 @@ export function readSimOptions(args: readonly string[]): SimOptions {
       runSizes: readRunSizes(values.run, values.shrink),
       news: readNews(values.news),
       quietShare: number('--quiet', values.quiet, 0, 1),
+      lostShare: number('--lost', values.lost, 0, 0.9),
     },
   };
 }
@@ -76,6 +78,7 @@ function parse(args: readonly string[]) {
         shrink: { type: 'string' },
         news: { type: 'string' },
         quiet: { type: 'string', default: '0' },
+        lost: { type: 'string', default: '0' },
         json: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },

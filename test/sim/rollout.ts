@@ -17,6 +17,8 @@ import type { FrameObserver } from './wire.ts';
 
 /** Before the first pull: the mesh is dialled. */
 const WARM_UP_MS = 2_000;
+/** Before the first layer: the tag's HEAD at the origin, and the manifest by a lease of its own. */
+const PRELUDE_ROUND_TRIPS = 3;
 /** Layers that a client fetches at a time. */
 const PARALLEL = 6;
 /** A run that takes so many times the bound has failed. */
@@ -29,6 +31,8 @@ export interface Model {
   readonly runSizes: RunSizes;
   /** Of the ordered pairs of hosts, so many are never told what is new. */
   readonly quietShare: number;
+  /** Of what is sent, so much is lost before the receiver's link and sent again: less room on the sender's. */
+  readonly lostShare: number;
   readonly observe?: FrameObserver;
 }
 
@@ -45,7 +49,7 @@ export interface SimOutcome {
 export async function simulate(plan: Plan, model: Model): Promise<SimOutcome> {
   const clock = new Clock();
   const links = new Links(clock);
-  const { seed, latencyMs, news, runSizes, quietShare, observe } = model;
+  const { seed, latencyMs, news, runSizes, quietShare, lostShare, observe } = model;
   const imageBytes = plan.layerBytes.reduce((sum, bytes) => sum + bytes, 0);
   const counts: Partial<Record<SwarmCounter | 'hedges', number>> = {};
   let sentOnceMs: number | undefined;
@@ -65,14 +69,14 @@ export async function simulate(plan: Plan, model: Model): Promise<SimOutcome> {
     wire: { clock, links, latencyMs, quiet: (from, to) => quietShare > 0 && hashShare(`${seed} ${from} ${to}`) < quietShare, observe },
     links,
     tracker: new SimTracker({ clock, latencyMs, random: seededRandom(seed), runSizes }),
-    originUp: new Pipe(payloadRate(plan.originBps)),
+    originUp: new Pipe(payloadRate(plan.originBps) * (1 - lostShare)),
     host: (peerId) => hosts.get(peerId),
     origin,
     count: (counter, amount) => (counts[counter] = (counts[counter] ?? 0) + amount),
   };
   const fleet = plan.hostsBps.map((bps, number) => {
     const peerId = `host-${String(number + 1).padStart(5, '0')}`;
-    const host = new SimHost({ peerId, up: new Pipe(payloadRate(bps)), down: new Pipe(payloadRate(bps)), lies: plan.liars.includes(number), random: seededRandom(seed * 100_003 + number + 1), news }, world);
+    const host = new SimHost({ peerId, up: new Pipe(payloadRate(bps) * (1 - lostShare)), down: new Pipe(payloadRate(bps)), lies: plan.liars.includes(number), random: seededRandom(seed * 100_003 + number + 1), news }, world);
     hosts.set(peerId, host);
     return host;
   });
@@ -96,23 +100,27 @@ export async function simulate(plan: Plan, model: Model): Promise<SimOutcome> {
       over(what);
     });
   }
-  startWaves(plan, clock, (host, done) => pullAll(fleet[host]!, blobs, () => {
-    over(host);
-    done();
-  }));
+  const pull = (host: number, done: () => void): void => {
+    clock.after(2 * PRELUDE_ROUND_TRIPS * latencyMs, () =>
+      pullAll(fleet[host]!, blobs, () => {
+        over(host);
+        done();
+      }),
+    );
+  };
+  startWaves(plan.waves, clock, pull);
   await clock.run(() => left === 0, startedMs + PATIENCE * plan.boundS * 1000);
   return { endS, origin: { requests: origin.requests, bytes: origin.sent }, counts, banned: world.tracker.banned, sentOnceS: sentOnceMs && (sentOnceMs - startedMs) / 1000 };
 }
 
-function startWaves({ waves }: Plan, clock: Clock, pull: (host: number, done: () => void) => void, at = 0): void {
-  const wave = waves[at];
+/** Each wave when the one before has ended. */
+function startWaves([wave, ...rest]: Plan['waves'], clock: Clock, pull: (host: number, done: () => void) => void): void {
   if (wave === undefined) return;
   let left = wave.length;
-  for (const { host, delayS } of wave) {
-    clock.after(delayS * 1000, () => pull(host, () => {
-      if (--left === 0) startWaves({ waves } as Plan, clock, pull, at + 1);
-    }));
-  }
+  const ended = (): void => {
+    if (--left === 0) startWaves(rest, clock, pull);
+  };
+  for (const { host, delayS } of wave) clock.after(delayS * 1000, () => pull(host, ended));
 }
 
 /** As clients do: some layers at a time. */

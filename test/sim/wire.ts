@@ -12,7 +12,7 @@ import { Link, type LinkSession } from '@flotilla/agent/swarm/link';
 import type { OutgoingChunk } from '@flotilla/agent/swarm/outbox';
 import type { ReadyFrame } from '@flotilla/agent/swarm/session';
 import { CHUNK_PIECE_BYTES, type ChunkPiece, type ExchangeFrame } from '@flotilla/shared/exchange';
-import type { Clock } from './clock.ts';
+import { TICK_MS, type Clock, type Due } from './clock.ts';
 import { Flow, type Links, type Pipe } from './links.ts';
 
 /** What the kernel has of a connection and has not sent yet. */
@@ -128,6 +128,22 @@ class SimIntake extends Intake<BlobSwarm> {
   }
 }
 
+/** Frames that one tick writes: they arrive together. */
+class Letter implements Due {
+  readonly frames: ReadyFrame[] = [];
+  readonly tick: number;
+  readonly #to: Side;
+
+  constructor(to: Side, tick: number) {
+    this.#to = to;
+    this.tick = tick;
+  }
+
+  happen(): void {
+    for (const frame of this.frames) this.#to.receive(frame);
+  }
+}
+
 /** A part of a chunk that the socket has. */
 interface Segment {
   readonly chunk: OutgoingChunk;
@@ -136,7 +152,7 @@ interface Segment {
   readonly last: boolean;
 }
 
-class SimOutbox {
+class SimOutbox implements Due {
   readonly #network: WireNetwork;
   readonly #side: Side;
   readonly #flow: Flow;
@@ -145,15 +161,15 @@ class SimOutbox {
   readonly #chunks: OutgoingChunk[] = [];
   readonly #sent: Segment[] = [];
   readonly #later = new Map<number, () => ExchangeFrame[]>();
-  #control: ReadyFrame[] | undefined;
+  #letter: Letter | undefined;
   /** Of the first chunk, so much is in `sent`. */
   #offset = 0;
   #unsent = 0;
   /** Cost of control and acknowledgements, to be sent along. */
   #owed = 0;
   #movedAtMs = 0;
-  #laterDueMs = 0;
-  #cancelLater: (() => void) | undefined;
+  /** When late frames go at the latest; 0: none wait. */
+  #laterTick = 0;
 
   constructor(network: WireNetwork, end: WireEnd, remote: WireEnd, side: Side) {
     this.#network = network;
@@ -177,13 +193,12 @@ class SimOutbox {
     const { clock } = this.#network;
     this.#later.set(channel, make);
     const dueMs = clock.nowMs + withinMs;
-    if (this.#cancelLater !== undefined && dueMs >= this.#laterDueMs) return;
-    this.#cancelLater?.();
-    this.#laterDueMs = dueMs;
-    this.#cancelLater = clock.after(withinMs, () => {
-      this.#cancelLater = undefined;
-      this.#flushLater();
-    });
+    if (this.#laterTick === 0 || dueMs < this.#laterTick * TICK_MS) this.#laterTick = clock.at(dueMs, this);
+  }
+
+  /** A date for late frames: unless they have gone meanwhile, or have an earlier one. */
+  happen(): void {
+    if (this.#laterTick === this.#network.clock.tick) this.#flushLater();
   }
 
   sendChunk(chunk: OutgoingChunk): void {
@@ -218,7 +233,6 @@ class SimOutbox {
 
   close(): void {
     this.#flow.stop();
-    this.#cancelLater?.();
     this.#later.clear();
     this.#chunks.length = 0;
   }
@@ -227,26 +241,18 @@ class SimOutbox {
 
   #write(frame: ReadyFrame): void {
     this.#network.observe?.sent(this.#self, this.#side.peerId, frame);
-    if (this.#control !== undefined) {
-      this.#control.push(frame);
-      return;
-    }
-    const control = [frame];
-    this.#control = control;
-    this.#owed += WRITE_BYTES;
     const { clock, latencyMs } = this.#network;
-    clock.soon(() => {
-      this.#control = undefined;
-    });
-    clock.after(latencyMs, () => {
-      for (const each of control) this.#side.far.receive(each);
-    });
+    if (this.#letter?.tick !== clock.tick) {
+      this.#letter = new Letter(this.#side.far, clock.tick);
+      this.#owed += WRITE_BYTES;
+      clock.at(clock.nowMs + latencyMs, this.#letter);
+    }
+    this.#letter.frames.push(frame);
   }
 
   #flushLater(): void {
     if (this.#later.size === 0) return;
-    this.#cancelLater?.();
-    this.#cancelLater = undefined;
+    this.#laterTick = 0;
     const makers = [...this.#later.values()];
     this.#later.clear();
     for (const make of makers) {
