@@ -22,6 +22,17 @@ const IMAGE = 'lab/team/app:v1';
 /** Said by the browser while the tracker is away, and as the page finds out. */
 const AWAY = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|ERR_INCOMPLETE_CHUNKED_ENCODING/;
 
+/** In the page: from when sessionStorage names a release, the stream's snapshots are of that one. */
+const SAY_ANOTHER_RELEASE = `{
+  const listen = EventSource.prototype.addEventListener;
+  EventSource.prototype.addEventListener = function (kind, listener) {
+    listen.call(this, kind, (event) => {
+      const release = sessionStorage.getItem('release');
+      listener(release === null || kind !== 'snapshot' ? event : new MessageEvent(kind, { data: event.data.replace(/"version":"[^"]*"/, '"version":"' + release + '"') }));
+    });
+  };
+}`;
+
 const hashOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 needs(CHROMIUM)('the dashboard', () => {
@@ -162,13 +173,20 @@ needs(CHROMIUM)('the dashboard', () => {
     test('goes on over a restart of the tracker, and the page finds back by itself', async () => {
       const gate = Promise.withResolvers<void>();
       origin.faults.gate = () => gate.promise;
-      const { page, faults } = await keep(signInWithToken(browser, url, token));
+      const opened = await keep(openWindow(browser, url));
+      const { page, faults } = opened;
+      await page.addInitScript(SAY_ANOTHER_RELEASE);
+      await page.goto(`${url}/#code=${await new LoginCodes(join(fleet.dir, 'tracker')).create({ name: 'ada', role: 'operate' }, Date.now())}`);
       await begin(page);
       await expect.poll(() => figure(page, 'Under way')).toBe('1');
       await fleet.stopTracker();
       await page.locator('.frame.stale').waitFor();
       gate.resolve();
+      // It comes back as another release: its pages are others, too.
+      await page.evaluate("sessionStorage.setItem('release', '9.9.9')");
+      const loaded = page.waitForEvent('load');
       await fleet.startTracker();
+      await loaded;
       await page.locator('.frame:not(.stale)').waitFor();
       await page.getByRole('heading', { level: 1 }).getByText('done', { exact: true }).waitFor();
       await expect.poll(() => grid(page)).toContain('3 hosts: 3 done');

@@ -108,6 +108,11 @@ export class Network {
     return link;
   }
 
+  /** Another rate towards the host, in the middle of what it does. */
+  async narrow({ port }: Link, rateBps: number): Promise<void> {
+    await run('tc', ['-n', this.#bridge, 'qdisc', 'change', 'dev', port, 'root', 'tbf', 'rate', `${rateBps}bit`, ...BUCKET], { signal: this.#signal });
+  }
+
   /** The interfaces' counters, by port. They count a segment that the network card would split as one packet, so headers are undercounted. */
   traffic(): Map<string, Traffic> {
     const counters = new Map<string, Traffic>();

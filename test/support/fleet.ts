@@ -139,9 +139,9 @@ export async function pull(agent: TestAgent, path: string, init: { signal?: Abor
   return { status: statusCode, sha256: `sha256:${hash.digest('hex')}`, bytes, headers };
 }
 
-/** Polls a condition of another program's state; fails with its name after 40 s: long, as a busy machine makes nothing untrue. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 40_000;
+/** Polls a condition of another program's state; fails with its name after `withinMs`: 40 s, as a busy machine makes nothing untrue. */
+export async function until(what: string, condition: () => boolean | Promise<boolean>, withinMs = 40_000): Promise<void> {
+  const deadline = Date.now() + withinMs;
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`timed out waiting: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));

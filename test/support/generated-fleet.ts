@@ -37,9 +37,6 @@ type Trouble = (typeof TROUBLES)[number];
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
-/** Hosts that read the first copy. */
-const ORIGIN_READERS = 3;
-
 interface Layer {
   readonly blob: BlobKey;
   readonly chunks: number;
@@ -50,6 +47,8 @@ interface Host {
   readonly session: Session;
   readonly rate: number;
   readonly trouble: Trouble | undefined;
+  /** Of which image pull: bytes that came from the origin, and what of it came in the last second. */
+  fromOrigin: { sum: number; last: number };
   /** Chunks of each layer that are here, from the first on. */
   readonly held: number[];
   carry: number;
@@ -71,6 +70,8 @@ export class GeneratedFleet {
   readonly #init: Required<GeneratedInit>;
   readonly #random: () => number;
   readonly #hosts: Host[] = [];
+  /** Chunks of each layer that have left the origin: whoever is the first to come so far reads them there. */
+  readonly #copied: number[];
 
   constructor(fleet: Fleet, init: GeneratedInit) {
     this.#fleet = fleet;
@@ -80,6 +81,7 @@ export class GeneratedFleet {
       const blob = { digest: digestOf(`layer ${index}`), size: mib * MIB };
       return { blob, chunks: chunkCount(blob.size), chunkBytes: chunkSize(blob.size) };
     });
+    this.#copied = this.layers.map(() => 0);
   }
 
   /** Hosts that hold all of it. */
@@ -101,7 +103,7 @@ export class GeneratedFleet {
       const trouble = this.#random() < this.#init.slowShare ? TROUBLES[Math.floor(this.#random() * TROUBLES.length)] : undefined;
       const rate = this.#init.rate * (0.7 + 0.6 * this.#random()) * (trouble === undefined ? 1 : trouble === 'no-peers' ? 0 : 0.08);
       const fails = this.#random() < this.#init.failShare;
-      this.#hosts.push({ session, rate, trouble, held: this.layers.map(() => 0), carry: 0, bytes: { peer: 0, origin: 0, store: 0, uploaded: 0, duplicate: 0 }, done: 0, startedAtMs: nowMs, begun: false, fails, task: undefined, answers: [] });
+      this.#hosts.push({ session, rate, trouble, fromOrigin: { sum: 0, last: 0 }, held: this.layers.map(() => 0), carry: 0, bytes: { peer: 0, origin: 0, store: 0, uploaded: 0, duplicate: 0 }, done: 0, startedAtMs: nowMs, begun: false, fails, task: undefined, answers: [] });
     }
   }
 
@@ -113,6 +115,7 @@ export class GeneratedFleet {
   #begin(host: Host, nowMs: number): AgentMessage[] {
     host.startedAtMs = nowMs;
     host.held.fill(0);
+    host.fromOrigin = { sum: 0, last: 0 };
     host.done = 0;
     host.begun = true;
     const [origin, repository] = ['docker.io', this.#init.image];
@@ -142,11 +145,11 @@ export class GeneratedFleet {
   }
 
   /** How far a rollout is on this host. */
-  #progress({ task, held, done, startedAtMs }: Host, nowMs: number): AgentMessage[] {
+  #progress({ task, held, done, startedAtMs, fromOrigin }: Host, nowMs: number): AgentMessage[] {
     if (task?.task !== 'pull') return [];
     const of = { rolloutId: task.rolloutId, attempt: task.attempt };
     const size = this.layers.reduce((sum, { blob }) => sum + blob.size, 0);
-    if (done === this.layers.length) return [{ type: 'rollout-result', ...of, ok: true, manifest: this.digest, bytes: { size, peer: size, origin: 0 }, ms: nowMs - startedAtMs }];
+    if (done === this.layers.length) return [{ type: 'rollout-result', ...of, ok: true, manifest: this.digest, bytes: { size, peer: size - fromOrigin.sum, origin: fromOrigin.sum }, ms: nowMs - startedAtMs }];
     return [{ type: 'rollout-progress', ...of, phase: 'pulling', held: this.layers.map(({ blob, chunkBytes }, at) => Math.min(blob.size, held[at]! * chunkBytes)) }];
   }
 
@@ -170,12 +173,19 @@ export class GeneratedFleet {
     const finished: FinishedBlob[] = [];
     let budget = host.rate * (0.9 + 0.2 * this.#random()) + host.carry;
     let arrived = 0;
+    let fromOrigin = 0;
     for (const [at, { blob, chunks, chunkBytes }] of this.layers.entries()) {
       const first = host.held[at]!;
       const count = Math.min(chunks - first, Math.floor(budget / chunkBytes));
       if (count <= 0) continue;
       budget -= count * chunkBytes;
       arrived += count * chunkBytes;
+      const copied = Math.max(0, first + count - Math.max(first, this.#copied[at]!)) * chunkBytes;
+      fromOrigin += copied;
+      this.#copied[at] = Math.max(this.#copied[at]!, first + count);
+      // Instead of leases.
+      const swarm = this.#fleet.swarms.find(blob.digest, blob.size);
+      if (swarm !== undefined) swarm.counted.originBytes += copied;
       host.held[at] = first + count;
       messages.push({ type: 'have', blob, ranges: [[first, count]] });
       if (first + count < chunks) break;
@@ -184,20 +194,19 @@ export class GeneratedFleet {
       finished.push(this.#finished(host, blob, nowMs));
     }
     host.carry = budget;
-    // One copy between them.
-    const fromOrigin = this.#hosts.indexOf(host) < ORIGIN_READERS ? Math.floor(arrived / ORIGIN_READERS) : 0;
+    host.fromOrigin = { sum: host.fromOrigin.sum + fromOrigin, last: fromOrigin };
     host.bytes = { ...host.bytes, peer: host.bytes.peer + arrived - fromOrigin, origin: host.bytes.origin + fromOrigin, uploaded: host.bytes.uploaded + Math.floor(arrived * (0.8 + 0.4 * this.#random())) };
     messages.push({ ...this.#stats(host, arrived, nowMs), ...(finished.length > 0 && { finished }) });
     return messages;
   }
 
   #stats(host: Host, arrived: number, nowMs: number): Extract<AgentMessage, { type: 'stats' }> {
-    const { trouble, rate } = host;
+    const { trouble, rate, fromOrigin } = host;
     const missing = this.layers.reduce((sum, { blob, chunkBytes }, at) => sum + Math.max(0, blob.size - host.held[at]! * chunkBytes), 0);
     const vitals: Vitals = {
       atMs: nowMs,
-      peerRate: Math.round(trouble === undefined ? (arrived + rate) / 2 : rate),
-      originRate: this.#hosts.indexOf(host) < ORIGIN_READERS && arrived > 0 ? Math.round(rate / 2) : 0,
+      peerRate: Math.max(0, Math.round(trouble === undefined ? (arrived + rate) / 2 : rate) - fromOrigin.last),
+      originRate: fromOrigin.last,
       uploadRate: Math.round(rate * (0.8 + 0.4 * this.#random())),
       loop: trouble === 'cpu' ? 0.97 : 0.3 + 0.2 * this.#random(),
       cpu: 0.6,

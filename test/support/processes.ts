@@ -164,12 +164,12 @@ export class FleetProcesses {
     return fleet;
   }
 
-  /** Starts an agent of this fleet. @param flags such as `--origin lab=http://127.0.0.1:5000` */
-  async addAgent(name: string, flags: readonly string[] = []): Promise<AgentProgram> {
+  /** Starts an agent of this fleet. @param flags such as `--origin lab=http://127.0.0.1:5000` @param nodeFlags such as `--import HOOK` */
+  async addAgent(name: string, flags: readonly string[] = [], nodeFlags: readonly string[] = []): Promise<AgentProgram> {
     const [port, p2pPort, adminPort] = await freePorts(3);
     const dataDir = join(this.dir, name);
     const args = [
-      'packages/agent/src/main.ts', 'agent', '--name', name, '--data', dataDir,
+      ...nodeFlags, 'packages/agent/src/main.ts', 'agent', '--name', name, '--data', dataDir,
       '--listen', `127.0.0.1:${port}`, '--p2p-listen', `127.0.0.1:${p2pPort}`, '--admin-listen', `127.0.0.1:${adminPort}`,
       '--tracker', this.trackerUrl, '--join-token-file', join(this.dir, 'tracker', 'join-token'),
       ...flags,
