@@ -151,7 +151,7 @@ needs('root', 'docker-registry', 'ip', 'tc', 'curl', 'setpriv')('in a network of
       const hosts = await Promise.all(['h1', 'h2', 'h3', 'victim'].map((name) => network.attach(name, 20_000_000)));
       const image = await makeImage([48 * MIB]);
       const { url } = await serveImage(image, served, join(dir, 'registry'), opened, end.signal);
-      await Fleet.start({ tracker, hosts, originUrl: url, dir, trace: false, profileDir: undefined, nodeFlags: [], liars: [], zones: [], resolveByTracker: false, signal: end.signal }, opened, () => undefined);
+      await Fleet.start({ tracker, hosts, originUrl: url, dir, trace: false, profileDir: undefined, nodeFlags: [], liars: [], falseVouchers: [], zones: [], resolveByTracker: false, signal: end.signal }, opened, () => undefined);
       const token = (await readFile(join(dir, 'tracker', 'operator-token'), 'utf8')).trim();
       const reason = async (): Promise<SlowReason | undefined> =>
         reasonIn(JSON.parse(await run('ip', ['netns', 'exec', tracker.namespace, 'curl', '-s', '-H', `Authorization: Bearer ${token}`, 'http://127.0.0.1:5052/api/v1/hosts'])) as Hosts, 'victim');
