@@ -31,6 +31,7 @@ needs('root', 'docker-registry', 'buildah', 'podman', 'skopeo', 'runc', 'tar')('
   const nameOf = (way: Way, { tag }: Pushed): string => (way === 'by name' ? endpoint.byName(tag) : endpoint.byMirror(tag));
 
   describe.each(WAYS)('%s', (way) => {
+    // Not `sha512`: skopeo compares every digest with a sha256. oras takes it (go-clients.real.test.ts).
     it.each(['index', 'list', 'zstd', 'foreign', 'empty', 'artifact'] as const)('skopeo copies %s whole, as it is', async (kind) => {
       const pushed = endpoint.kinds[kind];
       const dir = join(home.dir, 'copy');
