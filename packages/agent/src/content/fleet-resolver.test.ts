@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { ResolveRequest, ResolveResponse } from '@flotilla/shared/tracker-api';
 import { expect, test } from 'vitest';
 import { AgentError } from '../errors.ts';
@@ -97,13 +98,36 @@ test('a silent tracker is waited for no longer than its time; a client that leav
   expect(patient.fallbacks).toEqual([]);
 });
 
-test('four questions at once, no more: the connections to the tracker carry leases too', async () => {
+test('four questions at once, as the connections to the tracker carry leases too; others wait for their turn', async () => {
+  const gates: PromiseWithResolvers<ResolveResponse>[] = [];
+  const { made, asked, fallbacks } = resolver(() => {
+    const gate = Promise.withResolvers<ResolveResponse>();
+    gates.push(gate);
+    return gate.promise;
+  });
+  const all = Array.from({ length: 10 }, (_, tag) => made.ask(REPOSITORY, { ...TAG, reference: `t${tag}` }, never));
+  for (let answered = 0; answered < 10; answered++) {
+    await setImmediate();
+    expect(asked.length).toBe(Math.min(10, answered + 4));
+    gates[answered]!.resolve(FOUND);
+    await all[answered];
+  }
+  expect((await Promise.all(all)).every((each) => each !== undefined)).toBe(true);
+  expect(fallbacks).toEqual([]);
+});
+
+test('a turn that does not come in time is none: the agent asks itself; who leaves while it waits is forgotten', async () => {
   const gate = Promise.withResolvers<ResolveResponse>();
-  const { made, asked, fallbacks } = resolver(() => gate.promise);
+  const { made, asked, fallbacks } = resolver(() => gate.promise, { timeoutMs: 20 });
   const first = Array.from({ length: 4 }, (_, tag) => made.ask(REPOSITORY, { ...TAG, reference: `t${tag}` }, never));
   expect(await made.ask(REPOSITORY, TAG, never)).toBeUndefined();
-  expect([asked.length, fallbacks]).toEqual([4, ['resolve-busy']]);
+  expect(fallbacks).toEqual(['resolve-busy']);
+  const leaving = new AbortController();
+  const left = made.ask(REPOSITORY, TAG, leaving.signal);
+  leaving.abort(new Error('left'));
+  await expect(left).rejects.toThrow('left');
   gate.resolve(FOUND);
-  expect((await Promise.all(first)).every((each) => each !== undefined)).toBe(true);
+  await Promise.all(first);
   expect(await made.ask(REPOSITORY, TAG, never)).toBeDefined();
+  expect([asked.length, fallbacks]).toEqual([5, ['resolve-busy']]);
 });

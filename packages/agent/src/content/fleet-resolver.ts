@@ -53,12 +53,16 @@ const TIMEOUT_MS = 3_000;
 const PAUSE_MS = 10_000;
 /** Each has a connection to the tracker; leases must not wait behind them. */
 const MAX_AT_ONCE = 4;
+/** Beyond that the agent asks for itself. */
+const MAX_WAITING = 256;
 
 export class FleetResolver {
   readonly #init: FleetResolverInit;
   readonly #asked = new Map<NoHelp, number>();
   #found = 0;
   #atOnce = 0;
+  /** Questions that wait for their turn, the oldest first. */
+  readonly #waiting: (() => void)[] = [];
   #pausedUntilMs = Number.NEGATIVE_INFINITY;
   #lastError: FleetResolverStatus['lastError'];
 
@@ -71,10 +75,15 @@ export class FleetResolver {
     const urls = this.#init.urlsOf(origin);
     if (urls === undefined) return this.#none('not-configured');
     if (this.#init.now() < this.#pausedUntilMs) return this.#none('paused');
-    if (this.#atOnce >= MAX_AT_ONCE) return this.#none('busy');
-    this.#atOnce++;
+    if (this.#waiting.length >= MAX_WAITING) return this.#none('busy');
+    const inTime = AbortSignal.any([signal, AbortSignal.timeout(this.#init.timeoutMs ?? TIMEOUT_MS)]);
+    if (!(await this.#turn(inTime))) {
+      signal.throwIfAborted();
+      return this.#none('busy');
+    }
     try {
-      const said = await this.#init.ask({ origin, urls: [...urls], repository, kind, reference, ...(accept.length > 0 && { accept: [...accept] }) }, AbortSignal.any([signal, AbortSignal.timeout(this.#init.timeoutMs ?? TIMEOUT_MS)]));
+      inTime.throwIfAborted();
+      const said = await this.#init.ask({ origin, urls: [...urls], repository, kind, reference, ...(accept.length > 0 && { accept: [...accept] }) }, inTime);
       if (said === undefined) return this.#none('away');
       const { found, why } = said;
       if (found === undefined) return this.#none(reasonOf(why));
@@ -90,11 +99,33 @@ export class FleetResolver {
       return this.#none('failed');
     } finally {
       this.#atOnce--;
+      this.#waiting.shift()?.();
     }
   }
 
   status(): FleetResolverStatus {
     return { found: this.#found, asked: Object.fromEntries(this.#asked), lastError: this.#lastError };
+  }
+
+  /** @returns false: it did not come in time */
+  #turn(inTime: AbortSignal): Promise<boolean> {
+    if (this.#atOnce < MAX_AT_ONCE) {
+      this.#atOnce++;
+      return Promise.resolve(true);
+    }
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const come = (): void => {
+      inTime.removeEventListener('abort', late);
+      this.#atOnce++;
+      resolve(true);
+    };
+    const late = (): void => {
+      this.#waiting.splice(this.#waiting.indexOf(come), 1);
+      resolve(false);
+    };
+    this.#waiting.push(come);
+    inTime.addEventListener('abort', late, { once: true });
+    return promise;
   }
 
   #none(why: NoHelp): undefined {
