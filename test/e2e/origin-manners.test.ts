@@ -35,7 +35,7 @@ const reads = (origin: OriginServer): OriginRequest[] => origin.requests.filter(
 describe('leases', () => {
   test('are one bounded Range each, no byte twice, over two connections of each host at most', async () => {
     const origin = await startOrigin();
-    const image = origin.addImage('team/app', 'v1', [20 * MIB]);
+    const image = origin.addImage('team/app', 'v1', [8 * MIB]);
     const agents = [await fleet.agent('a'), await fleet.agent('b'), await fleet.agent('c')];
     await fleet.meshed();
     for (const pulled of await Promise.all(agents.map((agent) => pullLayer(agent, image)))) expect(pulled.sha256).toBe(image.layers[0]!.digest);
@@ -44,7 +44,7 @@ describe('leases', () => {
     // In order they meet end to end: what is leased is read once, whole.
     const inOrder = ranges.toSorted(([a], [b]) => a! - b!);
     expect(inOrder.map(([first]) => first)).toEqual([0, ...inOrder.slice(0, -1).map(([, last]) => last! + 1)]);
-    expect(inOrder.at(-1)![1]).toBe(20 * MIB - 1);
+    expect(inOrder.at(-1)![1]).toBe(8 * MIB - 1);
     const connections = new Set(reads(origin).map(({ connection }) => connection)).size;
     expect(connections).toBeLessThanOrEqual(2 * agents.length);
     expect(reads(origin).length).toBeGreaterThan(2 * connections);
