@@ -52,6 +52,50 @@ describe('runs', () => {
     expect(fleet.grants('b')[0]!.first).toBeLessThan(fleet.grants('a')[before]?.first ?? Number.POSITIVE_INFINITY);
   });
 
+  test('are left to others by who reads at less than a third of what is usual, as long as others read them', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(400);
+    const names = ['a', 'b', 'c', 'slow'];
+    for (const peer of names) fleet.reader(peer, blob);
+    fleet.pass(1000);
+    const rate = (peer: string): number => (peer === 'slow' ? 30_000 : 100_000);
+    for (const peer of names) for (const grant of fleet.grants(peer)) fleet.done(peer, grant);
+    for (const peer of names) fleet.say(peer, need(blob, 0, rate(peer)));
+    fleet.forget();
+    for (const peer of names) fleet.say(peer, need(blob, 2, rate(peer)));
+    fleet.pass(200);
+    for (let turn = 0; turn < 5; turn++) {
+      for (const peer of ['a', 'b', 'c']) for (const grant of fleet.grants(peer).slice(2 * turn)) fleet.done(peer, grant);
+      for (const peer of names) fleet.say(peer, need(blob, 2, rate(peer)));
+      fleet.pass(100);
+    }
+    expect(fleet.grants('slow').length, 'asked before the first tick that knew the rates').toBeLessThanOrEqual(2);
+    expect(['a', 'b', 'c'].every((peer) => fleet.grants(peer).length > 5)).toBe(true);
+
+    // The others need only a stretch: the rest is the slow one's, in runs.
+    for (const grant of fleet.grants('slow')) fleet.done('slow', grant);
+    fleet.forget();
+    for (const peer of ['a', 'b', 'c']) fleet.say(peer, need(blob, 2, rate(peer), [300, 100]));
+    fleet.pass(100);
+    fleet.say('slow', need(blob, 2, rate('slow')));
+    fleet.pass(200);
+    const runs = fleet.grants('slow');
+    expect(runs.length).toBeGreaterThan(0);
+    expect(runs.every(({ first, count }) => first + count <= 300)).toBe(true);
+
+    // Nobody else reads: everything is.
+    fleet.say('slow', need(blob, 0, rate('slow')));
+    for (const grant of fleet.grants('slow')) fleet.done('slow', grant);
+    fleet.forget();
+    for (const peer of ['a', 'b', 'c']) fleet.say(peer, { type: 'leave', blob, kept: false });
+    for (let turn = 0; turn < 200; turn++) {
+      for (const grant of fleet.grants('slow').slice(turn)) fleet.done('slow', grant);
+      fleet.say('slow', need(blob, 2, rate('slow')));
+      fleet.pass(100);
+    }
+    expect(fleet.grants('slow').some(({ first }) => first >= 300)).toBe(true);
+  });
+
   test('start with three and reach two for every ready member within half a second', () => {
     const fleet = new TestFleet();
     const blob = blobOf(1000);

@@ -3,7 +3,7 @@
 // Invariant: a chunk is under at most one live lease (and one hedge), and never leased while a live member that counts holds it.
 // A lease lives until its chunks are read, it is given back, its reader leaves, or its deadline passes without a sign of life.
 // It is never cut while it is read: what an origin has sent by then would leave it twice.
-// Every ready member holds one run being read and one spare; runs ascend; who was granted least goes first.
+// Every ready member holds one run being read and one spare; runs ascend; who was granted least goes first, who is slow not at all (pace.ts).
 // Pure: time comes in, events go out through BookOutput. Non-goals: digests (vouches.ts), blame (audit.ts), sockets.
 
 import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
@@ -28,6 +28,7 @@ import {
   type ReaderStatus,
   type RunSizes,
 } from './lease.ts';
+import { Pace } from './pace.ts';
 import { RunLimit } from './run-limit.ts';
 
 const MAX_LEASES_PER_MEMBER = 2;
@@ -59,6 +60,7 @@ export class LeaseBook {
   readonly #askers = new Set<Reader>();
   /** Trusted readers that can read and lack chunks: the runs are shared among them. */
   readonly #sharers = new Set<Reader>();
+  readonly #pace = new Pace(this.#sharers);
   #aloneSinceMs: number | undefined;
   #hedged: Bitfield | undefined;
   #grants = 0;
@@ -298,6 +300,7 @@ export class LeaseBook {
   tick(nowMs: number): void {
     for (const lease of this.#table.values()) if (lease.deadlineMs <= nowMs) this.#expire(lease, nowMs);
     this.#limit.step(nowMs, () => this.#ready());
+    this.#pace.step();
   }
 
   status(): ReaderStatus[] {
@@ -320,7 +323,7 @@ export class LeaseBook {
   #next(nowMs: number, passed: ReadonlySet<Reader>): Reader | undefined {
     let best: Reader | undefined;
     for (const reader of this.#askers) {
-      if (passed.has(reader) || !this.#mayRead(reader, nowMs) || (!reader.trusted && this.#sharers.size > 0)) continue;
+      if (passed.has(reader) || !this.#mayRead(reader, nowMs) || (!reader.trusted && this.#sharers.size > 0) || this.#pace.passesOver(reader)) continue;
       const less = best === undefined || reader.grantedChunks - best.grantedChunks || reader.lastGrant - best.lastGrant;
       if (less === true || less < 0) best = reader;
     }
@@ -330,7 +333,8 @@ export class LeaseBook {
   /** The lowest run of chunks that this reader may have. */
   #find(reader: Reader, nowMs: number): IndexRange | undefined {
     // What it claims to hold may not count; it would not read it all the same.
-    const fits = (index: number): boolean => this.#table.leasable(index) && !this.holdings.has(reader.peer, index);
+    const leaves = this.#pace.leaves(reader);
+    const fits = (index: number): boolean => this.#table.leasable(index) && !this.holdings.has(reader.peer, index) && !leaves(index);
     const [first, end] = this.#firstFitting(reader.within ?? [[0, this.chunks]], fits);
     if (first >= end) return undefined;
     const solo = this.#aloneSinceMs !== undefined && nowMs - this.#aloneSinceMs >= SOLO_AFTER_MS;
