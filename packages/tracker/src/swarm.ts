@@ -99,7 +99,7 @@ export class Swarm {
       audit: (peer, index) => this.book.audit(peer, index, this.#nowMs),
       proven: (peer, byThird) => this.#proven(peer, byThird),
       accused: (accuser, peer) => {
-        this.accused(peer);
+        this.#doubtHearsay(peer);
         out.accused(accuser, peer);
       },
       holds: (peer, index) => this.book.have(peer, [index, 1], this.#nowMs),
@@ -356,7 +356,7 @@ export class Swarm {
    * audit can tell which of these lies, so none of their claims counts, and those chunks are read at the origin again.
    */
   #refetchUnvouched(reporter: string): void {
-    const unvouched = toRanges(Array.from({ length: this.book.chunks }, (_, index) => index).filter((index) => this.#vouches.get(index) === undefined));
+    const unvouched = this.#unvouched();
     if (unvouched.length === 0) return;
     const { holdings } = this.book;
     for (const peer of [...holdings.seeds, ...holdings.partials()]) {
@@ -365,6 +365,16 @@ export class Swarm {
     for (const range of unvouched) this.book.lost(reporter, range);
     this.#out.send(reporter, { type: 'invalid', blob: this.blob, ranges: unvouched.map(([first, count]) => [first, count]) });
     this.#settleMember(reporter);
+  }
+
+  /** `peer` passes on what an audit found wrong: it holds only what somebody has read, and where it has read nothing itself, nothing that counts. */
+  #doubtHearsay(peer: string): void {
+    if (this.#vouches.of(peer).length === 0) this.book.doubt(peer);
+    else for (const range of this.#unvouched()) this.book.lost(peer, range);
+  }
+
+  #unvouched(): IndexRange[] {
+    return toRanges(Array.from({ length: this.book.chunks }, (_, index) => index).filter((index) => this.#vouches.get(index) === undefined));
   }
 
   #originBlamed(): void {

@@ -35,7 +35,7 @@ export interface ChunksOwner {
   disbelieved(error: AgentError, which: (index: number) => boolean): void;
   /** `peerId` says `heard` of a chunk where `expected` is known. */
   conflict(index: number, peerId: string, heard: Uint8Array, expected: Uint8Array): void;
-  /** What this host read itself contradicts what this peer gave: nothing more should be asked of it. */
+  /** What this host read itself contradicts what this peer gave: what is `suspicious` of it should not be asked for. */
   suspected(peerId: string): void;
   /** The whole is right. Awaited: what `finish` does belongs to it. */
   verified(): Promise<void>;
@@ -154,6 +154,11 @@ export class Chunks {
     return this.#open && !this.#repairing && !this.have.has(index) && !this.#writing.has(index) && this.#vouching.believes(index);
   }
 
+  /** Whether this peer's copy of a chunk is not believed, because it gave wrong ones and nobody else says what this one is. */
+  suspicious(index: number, peerId: string): boolean {
+    return this.#vouching.suspicious(index, peerId);
+  }
+
   // ---- chunks come
 
   async fromPeer(index: number, digest: Uint8Array, bytes: Uint8Array, peerId: string): Promise<ChunkVerdict> {
@@ -171,7 +176,7 @@ export class Chunks {
     const read = this.#vouching.isReadHere(index) ? this.#digestHere(index) : undefined;
     if (read !== undefined && !sameDigest(read, digest)) {
       this.#owner.conflict(index, peerId, digest, read);
-      this.#forget(this.#suspect(peerId));
+      this.#forget(this.#suspect(peerId, expected?.by === peerId));
       return 'conflict';
     }
     if (!this.takes(index) || !this.#hasRoom(index)) return 'duplicate';
@@ -203,7 +208,7 @@ export class Chunks {
       if (giver !== undefined && giver !== expected?.by) this.#owner.conflict(index, giver, here, digest);
       // Who passed on what another vouched for is not to blame for it.
       const alone = giver !== undefined && (expected?.by === undefined || expected.by === giver);
-      this.#forget([index, ...(alone ? this.#suspect(giver) : [])]);
+      this.#forget([index, ...(alone ? this.#suspect(giver, expected !== undefined) : [])]);
     }
     this.#vouching.readHere(index, digest);
     if (this.have.has(index) || !this.#hasRoom(index) || !(await this.#write(index, digest, bytes, undefined))) return 'duplicate';
@@ -222,10 +227,11 @@ export class Chunks {
   }
 
   /** A peer gave other bytes than the origin: one by one its chunks would be found wrong, and each would break a reader. @returns what came on its word alone */
-  #suspect(peerId: string): number[] {
+  #suspect(peerId: string, vouched: boolean): number[] {
     if (this.verified) return [];
+    const alone = this.#vouching.suspect(peerId, vouched);
     this.#owner.suspected(peerId);
-    return this.#vouching.suspect(peerId);
+    return alone;
   }
 
   #hasRoom(index: number): boolean {

@@ -513,7 +513,7 @@ describe('leases', () => {
     gate.open();
     await tracker.released('a');
     expect(tracker.of('conflict')).toEqual([{ type: 'conflict', index: 4, peerId: 'liar' }]);
-    expect(peers.distrusted).toEqual(['liar']);
+    expect([...peers.distrusted]).toEqual([['liar', [2, 3]]]);
     expect(download.have.ranges(), 'the chunk that was read, and what another vouches for').toEqual([[2, 3]]);
     await expect(pieces.next()).rejects.toMatchObject({ code: 'DIGEST_MISMATCH' });
     expect(await collect(await tail), 'who took nothing of it is not broken').toEqual(blob.chunk(3));
@@ -521,6 +521,7 @@ describe('leases', () => {
     const again = read();
     expect(await peers.deliver('liar', 5, spoilt(blob.chunk(5)))).toBe('conflict');
     download.vouched(5, [blob.chunkDigest(5)], 'holder');
+    expect([...peers.distrusted]).toEqual([['liar', [2, 3, 5]]]);
     expect(await peers.deliver('liar', 5, blob.chunk(5)), 'here somebody else says the same').toBe('kept');
     for (const index of [0, 1, 6, 7]) expect(await peers.deliver('honest', index, blob.chunk(index))).toBe('kept');
     expect(await collect(await again)).toEqual(blob.bytes);
@@ -539,6 +540,26 @@ describe('leases', () => {
     expect(await collect(await reader)).toEqual(blob.bytes);
   });
 
+  test.each([
+    ['has only passed on wrong bytes is believed in what it has read itself', false],
+    ['has vouched for wrong bytes is believed in nothing', true],
+  ])('a peer that %s', async (_, vouched) => {
+    const { blob, read, tracker, peers, origin, download } = bench(makeBlob(4 * CHUNK));
+    const gate = new Gate();
+    origin.beforePiece = (_at, signal) => gate.pass(signal);
+    void read({ start: 3 * CHUNK, end: 4 * CHUNK }).catch(() => {});
+    download.vouched(1, [blob.chunkDigest(1)], 'fooled');
+    if (vouched) download.vouched(2, [sha256(spoilt(blob.chunk(2)))], 'fooled');
+    tracker.grant('a', 2, 1);
+    await gate.reached;
+    for (const index of [0, 1, 2]) expect(await peers.deliver('fooled', index, index === 1 ? blob.chunk(1) : spoilt(blob.chunk(index)))).toBe('kept');
+    gate.open();
+    await tracker.released('a');
+    expect([...peers.distrusted]).toEqual([['fooled', vouched ? [] : [1]]]);
+    expect(download.have.ranges()).toEqual(vouched ? [[2, 1]] : [[1, 2]]);
+    await download.close();
+  });
+
   test('who passes on what somebody else has vouched for is not suspect', async () => {
     const { blob, read, tracker, peers, origin, download } = bench(makeBlob(4 * CHUNK));
     const gate = new Gate();
@@ -552,7 +573,7 @@ describe('leases', () => {
     gate.open();
     await tracker.released('a');
     expect(tracker.of('conflict')).toContainEqual({ type: 'conflict', index: 1, peerId: 'liar' });
-    expect([peers.distrusted, download.have.has(0)]).toEqual([[], true]);
+    expect([peers.distrusted.size, download.have.has(0)]).toEqual([0, true]);
     await download.close();
   });
 
@@ -569,7 +590,7 @@ describe('leases', () => {
     download.vouched(1, [blob.chunkDigest(1), blob.chunkDigest(2)], 'reader');
     expect(await peers.deliver('honest', 0, zero), 'read here').toBe('conflict');
     expect(await peers.deliver('honest', 1, one), 'vouched for otherwise').toBe('conflict');
-    expect([tracker.of('conflict'), peers.distrusted]).toEqual([[], []]);
+    expect([tracker.of('conflict'), peers.distrusted.size]).toEqual([[], 0]);
     for (const index of [1, 2]) expect(await peers.deliver('honest', index, blob.chunk(index))).toBe('kept');
     expect(await collect(await reader)).toEqual(blob.bytes);
   });

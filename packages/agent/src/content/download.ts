@@ -39,6 +39,7 @@ export class Download implements SwarmMember, LeaseMember {
   readonly #readers: Readers;
   readonly #demand: Demand;
   readonly #sources = new Sources();
+  readonly #suspects = new Set<string>();
   readonly #leases: HeldLeases;
   readonly #swarm: SwarmHandle;
   readonly #tracker: LeaseHandle;
@@ -81,7 +82,10 @@ export class Download implements SwarmMember, LeaseMember {
         this.#with.events.fallback('conflict', this);
         this.#tracker.conflict(index, peerId, heard, expected);
       },
-      suspected: (peerId) => this.#swarm.distrust(peerId),
+      suspected: (peerId) => {
+        this.#suspects.add(peerId);
+        this.#distrust();
+      },
       verified: () => this.#finish(),
       mismatch: (error, doubtful) => this.#mismatched(error, doubtful),
       repaired: () => {
@@ -278,6 +282,7 @@ export class Download implements SwarmMember, LeaseMember {
 
   vouched(first: number, digests: readonly Uint8Array[], by: string): void {
     this.#chunks.vouched(first, digests, by);
+    this.#distrust();
     this.#readers.wake();
   }
 
@@ -300,6 +305,10 @@ export class Download implements SwarmMember, LeaseMember {
     if (!connected && this.#chunks.repairing) this.#chunks.distrustPeers();
     this.#demandMoved();
     this.#readers.wake();
+  }
+
+  #distrust(): void {
+    for (const peerId of this.#suspects) this.#swarm.distrust(peerId, (index) => !this.#chunks.suspicious(index, peerId));
   }
 
   // ---- chunks come and go

@@ -203,8 +203,8 @@ export interface SwarmHandle {
   poke(): void;
   /** Chunks that this host no longer holds (window moved, found wrong): peers get a fresh bitfield. */
   retract(): void;
-  /** Nothing more of this blob is asked of the peer, and what it announces does not count. */
-  distrust(peerId: string): void;
+  /** Of what the peer announces only chunks that are `believed` are asked for, or count. To be called again when that has changed. */
+  distrust(peerId: string, believed: (index: number) => boolean): void;
   /** Connects to holders outside the mesh. */
   connect(peers: readonly PeerInfo[]): void;
   /** This host's seat among those of its zone that bring chunks of the blob into it; undefined: nobody gives out seats. */

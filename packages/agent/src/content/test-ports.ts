@@ -461,7 +461,8 @@ export class TestSwarmHandle implements SwarmHandle {
   reads: IndexRange[] = [];
   received = 0;
   retracted = 0;
-  readonly distrusted: string[] = [];
+  /** The chunks that are believed all the same. */
+  readonly distrusted = new Map<string, number[]>();
   seat: ImportSeat | undefined;
   left = false;
 
@@ -496,9 +497,8 @@ export class TestSwarmHandle implements SwarmHandle {
     this.retracted++;
   }
 
-  distrust(peerId: string): void {
-    this.distrusted.push(peerId);
-    this.held.delete(peerId);
+  distrust(peerId: string, believed: (index: number) => boolean): void {
+    this.distrusted.set(peerId, Array.from({ length: this.member.have.length }, (_, index) => index).filter(believed));
   }
 
   connect(peers: readonly PeerInfo[]): void {

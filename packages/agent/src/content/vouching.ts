@@ -23,8 +23,8 @@ export class Vouching {
   readonly #passed = new Map<number, Uint8Array>();
   readonly #givenBy = new Map<number, string>();
   readonly #selfRead: Bitfield;
-  /** What this host read itself contradicts bytes that these gave. */
-  readonly #suspects = new Set<string>();
+  /** What this host read itself contradicts bytes that these gave. True: and that they had vouched for, so that none of their vouches counts. */
+  readonly #suspects = new Map<string, boolean>();
   #proven = false;
   #doubted = false;
   #originOnly = false;
@@ -97,9 +97,9 @@ export class Vouching {
     this.#passed.clear();
   }
 
-  /** Nothing is believed any more because this peer alone says so. @returns the chunks that came on its word alone */
-  suspect(peerId: string): number[] {
-    this.#suspects.add(peerId);
+  /** Nothing is believed any more because this peer sends it. @param vouched it had vouched for what was wrong @returns the chunks that came on its word alone */
+  suspect(peerId: string, vouched: boolean): number[] {
+    this.#suspects.set(peerId, vouched || this.#suspects.get(peerId) === true);
     return [...this.#givenBy].filter(([index, giver]) => giver === peerId && this.#aloneSays(index, peerId)).map(([index]) => index);
   }
 
@@ -110,7 +110,7 @@ export class Vouching {
 
   #aloneSays(index: number, peerId: string): boolean {
     const by = this.#vouched.get(index)?.by;
-    return by === undefined || by === peerId;
+    return by === undefined || (by === peerId && this.#suspects.get(peerId) === true);
   }
 
   /** The whole was verified, and with it every chunk that was hashed. */

@@ -79,8 +79,8 @@ export class BlobSwarm implements SwarmHandle {
   /** Where this host stands in a zone, and fetches. */
   #zone: ZoneGate | undefined;
   #reading: readonly IndexRange[] = [];
-  /** Peers whose copies of it are not believed; at most those that were met while it was fetched. */
-  readonly #distrusted = new Set<string>();
+  /** Peers of which not every copy is believed, and which are; at most those that were met while it was fetched. */
+  readonly #distrusted = new Map<string, (index: number) => boolean>();
   #changed = false;
 
   constructor(channel: number, holding: Holding, member: SwarmMember | undefined, context: BlobSwarmContext) {
@@ -165,7 +165,9 @@ export class BlobSwarm implements SwarmHandle {
     const peer = this.#peers.get(link.peerId);
     if (peer === undefined) return;
     for (const range of ranges) peer.have.setRange(range);
-    if (this.#picker === undefined || this.#picker.addHave(link.peerId, ranges) === 0) return;
+    if (this.#distrusted.has(link.peerId)) this.#heard(peer);
+    else if (this.#picker === undefined || this.#picker.addHave(link.peerId, ranges) === 0) return;
+    if (this.#picker === undefined) return;
     if (this.#picker.useful(link.peerId)) this.#context.wake(link);
     this.#sourcesChanged();
   }
@@ -285,12 +287,16 @@ export class BlobSwarm implements SwarmHandle {
     this.poke();
   }
 
-  distrust(peerId: string): void {
-    this.#distrusted.add(peerId);
-    const link = this.#peers.get(peerId)?.link;
-    for (const fetch of link?.intake.fetches() ?? []) if (fetch.owner === this) this.#cancel(peerId, fetch.index);
-    // Like a peer that holds nothing; asked again whether it does, it still does not.
-    this.#picker?.removePeer(peerId);
+  distrust(peerId: string, believed: (index: number) => boolean): void {
+    this.#distrusted.set(peerId, believed);
+    const peer = this.#peers.get(peerId);
+    if (peer === undefined) return;
+    for (const fetch of peer.link.intake.fetches()) {
+      if (fetch.owner !== this || believed(fetch.index)) continue;
+      this.#cancel(peerId, fetch.index);
+      this.#picker?.failed(peerId, fetch.index);
+    }
+    this.#heard(peer);
     this.#wakeUseful();
     this.#sourcesChanged();
   }
@@ -343,8 +349,16 @@ export class BlobSwarm implements SwarmHandle {
 
   // ---- inside
 
+  /** What the peer holds, as far as it is believed. */
   #heard({ link: { peerId }, have }: BlobPeer<BlobLink>): void {
-    if (!this.#distrusted.has(peerId)) this.#picker?.setHave(peerId, have);
+    const believed = this.#distrusted.get(peerId);
+    if (believed === undefined) {
+      this.#picker?.setHave(peerId, have);
+      return;
+    }
+    const held = new Bitfield(this.chunks);
+    for (let index = 0; index < this.chunks; index++) if (have.has(index) && believed(index)) held.set(index);
+    this.#picker?.setHave(peerId, held);
   }
 
   #stopFetching(): void {

@@ -245,7 +245,7 @@ describe('members that lie or stall cost time only', () => {
     expect(asked).toHaveLength(chunkCount(key.size));
   });
 
-  test('a peer whose word on a blob counts no more is asked for nothing of it, whatever it announces', async () => {
+  test('a peer whose word on a blob counts no more is asked only for what others say as well, whatever it announces', async () => {
     const { key, bytes } = randomBlob(MIB);
     const mine = new MemoryMember(key);
     host.join(mine);
@@ -253,16 +253,22 @@ describe('members that lie or stall cost time only', () => {
     holdAll(stream, key, () => undefined);
     const request = await stream.next('request');
     expect(mine.handle!.heldByPeer(3)).toBe(true);
-    mine.handle!.distrust(raw.peerId);
+    mine.handle!.distrust(raw.peerId, () => false);
     await stream.next('cancel', (frame) => frame.index === request.index);
     expect(mine.handle!.heldByPeer(3)).toBe(false);
     stream.send({ type: 'bitfield', channel: 7, bits: Bitfield.full(chunkCount(key.size)).bytes() }, { type: 'have', channel: 7, ranges: [[3, 1]] });
+    // Now somebody else says what the fifth is.
+    mine.handle!.distrust(raw.peerId, (index) => index === 4);
+    expect(await stream.next('request', (frame) => frame.index === 4 && frame !== request)).toBeDefined();
+    const fifth = bytes.subarray(4 * 64 * 1024, 5 * 64 * 1024);
+    stream.chunk(7, key, 4, fifth, createHash('sha256').update(fifth).digest());
+    await mine.when(() => mine.have.has(4));
     const requests = kinds(stream).filter((kind) => kind === 'request').length;
     const honest = await fleet.start();
     honest.holdings.add(new MemoryMember(key, bytes));
     host.swarm.connect([honest.info]);
     await mine.finished;
-    expect([...mine.from.keys()]).toEqual([honest.info.peerId]);
+    expect(mine.from).toEqual(new Map([[raw.peerId, 1], [honest.info.peerId, chunkCount(key.size) - 1]]));
     expect(kinds(stream).filter((kind) => kind === 'request')).toHaveLength(requests);
     await host.counted('kept_bytes', key.size);
     expect(host.swarm.status().outstandingBytes).toBe(0);
