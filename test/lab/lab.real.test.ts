@@ -20,7 +20,7 @@ interface Lab {
 }
 
 interface Outcome {
-  readonly runs: readonly { copies: number; lastOverBound: number; failures: number; wrong: number; framesPerPayload: number; fallbacks: Record<string, number>; complaints: string[] }[];
+  readonly runs: readonly { copies: number; lastOverBound: number; failures: number; wrong: number; framesPerPayload: number; brokenAnswers: number; liarsNamed?: number; honestNamed?: number; fallbacks: Record<string, number>; complaints: string[] }[];
 }
 
 function startLab(...flags: string[]): Lab {
@@ -62,6 +62,30 @@ needs('root', 'docker-registry', 'ip', 'tc', 'curl')('the lab', () => {
     expect(figures).toMatchObject({ failures: 0, wrong: 0, complaints: [] });
     // A hedge reads a chunk a second time, where a busy machine stalls a pull.
     if (figures!.fallbacks['hedge'] === undefined) expect(figures!.copies).toBe(1);
+    expect(await leftOf(lab)).toEqual([]);
+  });
+
+  it('moves the same bytes by plain libp2p, over its transport and over ours', { timeout: TIMEOUT_MS }, async () => {
+    for (const scenario of ['bare', 'bare-own']) {
+      const lab = startLab('--scenario', scenario, '--hosts', '3', '--rate', '20mbit', '--size', '2MiB');
+      const { code, outcome, stderr } = await lab.ended;
+      expect(code, stderr).toBe(0);
+      const [figures] = outcome.runs;
+      expect(figures).toMatchObject({ failures: 0, wrong: 0 });
+      // All of it crosses each host's link once: TCP, yamux and noise are on top, and what is lost under way.
+      expect(figures!.framesPerPayload).toBeGreaterThan(1.04);
+      expect(figures!.framesPerPayload).toBeLessThan(1.2);
+      expect(await leftOf(lab)).toEqual([]);
+    }
+  });
+
+  it('an agent that vouches falsely is named, and nobody gets a wrong byte', { timeout: TIMEOUT_MS }, async () => {
+    const lab = startLab('--scenario', 'false-vouchers', '--hosts', '4', '--rate', '6mbit', '--size', '3MiB');
+    const { code, outcome, stderr } = await lab.ended;
+    expect(code, stderr).toBe(0);
+    const [figures] = outcome.runs;
+    expect(figures).toMatchObject({ failures: 0, wrong: 0, liarsNamed: 1, honestNamed: 0 });
+    expect(figures!.brokenAnswers).toBeGreaterThan(0);
     expect(await leftOf(lab)).toEqual([]);
   });
 
