@@ -32,7 +32,7 @@ export const USAGE = `npm run sim -- [flags]      a fleet on a model of links, w
   --seed N            of the first run (1): the same flags and seed give the same figures
   --latency MS        of control and of requests, one way (${LATENCY_MS})
   --run SIZE          what a lease covers at least (${RUN_SIZES.minBytes / 1024}KiB)
-  --shrink N          a lease covers no more than what is left over N times the readers, ${RUN_SIZES.minBytes / 1024}KiB at least (it may)
+  --shrink N          a lease covers no more than what is left over N times the readers, ${(RUN_SIZES.shrink?.minBytes ?? RUN_SIZES.minBytes) / 1024}KiB at least (${RUN_SIZES.shrink?.shares})
   --news MS[,MS]      how long news waits for company, and news of what many peers hold (${NEWS_WAITS.freshMs},${NEWS_WAITS.widelyHeldMs})
   --quiet SHARE       of the ordered pairs of hosts, so many never tell what is new (0)
   --lost SHARE        of what is sent, so much is lost on the way to the receiver's link, as the lab's table tells (0)
@@ -96,7 +96,7 @@ function readRunSizes(run: string | undefined, shrink: string | undefined): RunS
     minBytes,
     // Chunks are of 64 KiB at least.
     maxChunks: Math.max(RUN_SIZES.maxChunks, Math.ceil(minBytes / (64 * 1024))),
-    ...(shrink !== undefined && { shrink: { minBytes: RUN_SIZES.minBytes, shares: number('--shrink', shrink, 0.1, 100) } }),
+    ...(shrink !== undefined && { shrink: { minBytes: RUN_SIZES.shrink?.minBytes ?? minBytes, shares: number('--shrink', shrink, 0.1, 100) } }),
   };
 }
 

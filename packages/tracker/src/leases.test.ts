@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { blobOf, chunksOf, need, TestFleet, trueDigest, want } from './test-swarms.ts';
 import { packDigests, type Grant } from '@flotilla/shared/tracker-api';
+import { RUN_SIZES } from './lease.ts';
 
 const peers = (count: number): string[] => Array.from({ length: count }, (_, at) => `peer-${String(at).padStart(4, '0')}`);
 
@@ -96,15 +97,39 @@ describe('runs', () => {
     expect(fleet.grants('slow').some(({ first }) => first >= 300)).toBe(true);
   });
 
-  test('start with three and reach two for every ready member within half a second', () => {
+  test('start with three and reach two for every ready member within half a second, or twenty of a large crowd', () => {
     const fleet = new TestFleet();
     const blob = blobOf(1000);
-    const names = peers(15);
+    const names = peers(10);
     for (const peer of names) fleet.reader(peer, blob);
     const live = (): number => names.reduce((sum, peer) => sum + fleet.grants(peer).length, 0);
     expect(live()).toBe(3);
     fleet.pass(500);
     expect(names.map((peer) => fleet.grants(peer).length)).toEqual(names.map(() => 2));
+    const crowd = new TestFleet();
+    for (const peer of peers(50)) crowd.reader(peer, blob);
+    crowd.pass(800);
+    expect(peers(50).reduce((sum, peer) => sum + crowd.grants(peer).length, 0)).toBe(20);
+  });
+
+  test('are of 512 KiB, and shrink towards the end to what is left for each', () => {
+    const fleet = new TestFleet({ runSizes: RUN_SIZES });
+    const blob = blobOf(64);
+    const names = peers(4);
+    for (const peer of names) fleet.reader(peer, blob, { runs: 1 });
+    for (let round = 0; round < 20; round++) {
+      for (const peer of names) {
+        const grant = fleet.grants(peer).at(-1);
+        if (grant !== undefined) fleet.done(peer, grant);
+        fleet.say(peer, need(blob, 1));
+      }
+      fleet.pass(100);
+    }
+    const counts = names.flatMap((peer) => fleet.grants(peer)).sort((a, b) => a.first - b.first).map(({ count }) => count);
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(64);
+    expect(counts.slice(0, 4)).toEqual([8, 8, 8, 8]);
+    expect(Math.min(...counts)).toBe(2);
+    expect(counts.every((count, at) => at === 0 || count <= counts[at - 1]!)).toBe(true);
   });
 
   test('stay within the window of a member that keeps no more', () => {

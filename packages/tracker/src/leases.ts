@@ -3,7 +3,7 @@
 // Invariant: a chunk is under at most one live lease (and one hedge), and never leased while a live member that counts holds it.
 // A lease lives until its chunks are read, it is given back, its reader leaves, or its deadline passes without a sign of life.
 // It is never cut while it is read: what an origin has sent by then would leave it twice.
-// Every ready member holds one run being read and one spare; runs ascend; who was granted least goes first, who is slow not at all (pace.ts).
+// Every ready member holds one run being read and one spare, up to twenty of a blob; runs ascend; who was granted least goes first, who is slow not at all (pace.ts).
 // Pure: time comes in, events go out through BookOutput. Non-goals: digests (vouches.ts), blame (audit.ts), sockets.
 
 import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
@@ -339,7 +339,7 @@ export class LeaseBook {
     if (first >= end) return undefined;
     const solo = this.#aloneSinceMs !== undefined && nowMs - this.#aloneSinceMs >= SOLO_AFTER_MS;
     const usual = (solo ? soloRunChunks : runChunks)(this.blob, reader.originRate, this.#sizes);
-    const most = Math.min(usual, lastRunChunks(this.blob, this.chunks - first, this.#sharers.size, this.#sizes));
+    const most = Math.min(usual, lastRunChunks(this.blob, this.chunks - first, Math.min(this.#sharers.size, this.#limit.runs), this.#sizes));
     const affordable = Math.max(1, Math.floor(this.#out.mostBytes() / rangeBytes(this.blob, first, 1)));
     let count = 1;
     while (count < Math.min(most, affordable) && first + count < end && fits(first + count)) count++;

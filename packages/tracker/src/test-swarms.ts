@@ -7,7 +7,11 @@ import type { Digest } from '@flotilla/shared/digest';
 import { packDigests, type AgentMessage, type Grant, type TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { BlameRecord } from './blame.ts';
 import { RestartWindow } from './restart-window.ts';
+import type { RunSizes } from './lease.ts';
 import { Swarms, type SwarmsInit } from './swarms.ts';
+
+/** Runs of four chunks of a small blob, to its end: so that tests of other things can say who reads what. */
+const PLAIN_RUNS: RunSizes = { minBytes: 256 * 1024, ms: 100, maxChunks: 16 };
 
 const KIB = 1024;
 
@@ -49,9 +53,9 @@ export class TestFleet {
   readonly zones = new Map<string, string>();
   nowMs = 1_000_000;
 
-  constructor({ seed = 1, known = [], epoch = 3, limitsOf }: { seed?: number; known?: string[]; epoch?: number; limitsOf?: SwarmsInit['limitsOf'] } = {}) {
+  constructor({ seed = 1, known = [], epoch = 3, limitsOf, runSizes = PLAIN_RUNS }: { seed?: number; known?: string[]; epoch?: number; limitsOf?: SwarmsInit['limitsOf']; runSizes?: RunSizes } = {}) {
     this.swarms = new Swarms(
-      { epoch, random: seededRandom(seed), window: new RestartWindow(known, this.nowMs), ...(limitsOf && { limitsOf }) },
+      { epoch, random: seededRandom(seed), runSizes, window: new RestartWindow(known, this.nowMs), ...(limitsOf && { limitsOf }) },
       {
         send: (peer, event) => {
           this.log.push({ peer, event });

@@ -36,7 +36,7 @@ export interface NewsWaits {
   readonly widelyHeld: number;
 }
 
-export const NEWS_WAITS: NewsWaits = { freshMs: 50, widelyHeldMs: 400, widelyHeld: 4 };
+export const NEWS_WAITS: NewsWaits = { freshMs: 100, widelyHeldMs: 400, widelyHeld: 4 };
 /** What is read at the origin matters to peers once the tracker is gone: it goes along with other news, or by itself after so long. */
 const READING_MS = 1_000;
 
