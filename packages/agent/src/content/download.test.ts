@@ -496,6 +496,23 @@ describe('leases', () => {
     expect(await collect(await reader)).toEqual(blob.bytes);
   });
 
+  test('what is read is told at once where peers decide by it, as without a tracker, and when one is lost', async () => {
+    const coordinator = new TestCoordinator();
+    const { blob, read, tracker, peers, origin, download } = bench(makeBlob(8 * CHUNK), { coordinator });
+    const gate = new Gate();
+    origin.beforePiece = (_, signal) => gate.pass(signal);
+    const reader = read();
+    tracker.grant('a', 0, 4);
+    expect([peers.reads, peers.readsSoon]).toEqual([[[0, 4]], false]);
+    coordinator.connected = false;
+    download.trackerChanged(false);
+    expect([peers.reads, peers.readsSoon]).toEqual([[[0, 4]], true]);
+    tracker.grant('local', 4, 4);
+    expect([peers.reads, peers.readsSoon]).toEqual([[[0, 4], [4, 4]], true]);
+    gate.open();
+    expect(await collect(await reader)).toEqual(blob.bytes);
+  });
+
   test('all that the peer alone says is dropped with it, in one go, and no more of it is taken', async () => {
     const { blob, read, tracker, peers, origin, download } = bench(makeBlob(8 * CHUNK));
     const gate = new Gate();

@@ -302,6 +302,8 @@ export class Download implements SwarmMember, LeaseMember {
     if (!connected) this.#swarm.importer(undefined);
     this.#leases.forgetAsked();
     if (!connected) this.#chunks.trackerLost();
+    // Also what was leased a moment ago.
+    if (!connected) this.#tellReading();
     if (!connected && this.#chunks.repairing) this.#chunks.distrustPeers();
     this.#demandMoved();
     this.#readers.wake();
@@ -420,9 +422,14 @@ export class Download implements SwarmMember, LeaseMember {
     this.#swarm.poke();
   }
 
+  /** Without a tracker peers go by it: two must not begin the same run because the news of it waited. */
+  #tellReading(): void {
+    this.#swarm.reading(this.#leases.reading(), !this.#with.coordinator.connected);
+  }
+
   #leasesChanged(): void {
     if (!this.#open) return;
-    this.#swarm.reading(this.#leases.reading());
+    this.#tellReading();
     this.#demandMoved();
     if (this.#patience.hedging) this.#watch.look();
   }

@@ -197,8 +197,11 @@ export interface SourceStatus {
 export interface SwarmHandle {
   /** Chunks that are now in `have`: told to all interested peers. */
   announce(indexes: readonly number[]): void;
-  /** Chunks being read at the origin by this host: peers do not read them too. Replaces the last list. */
-  reading(ranges: readonly IndexRange[]): void;
+  /**
+   * Chunks being read at the origin by this host: peers do not read them too. Replaces the last list.
+   * @param soon peers decide by it now: it does not wait for company. @default false
+   */
+  reading(ranges: readonly IndexRange[], soon?: boolean): void;
   /** What `wants` answers has changed. */
   poke(): void;
   /** Chunks that this host no longer holds (window moved, found wrong): peers get a fresh bitfield. */

@@ -459,6 +459,8 @@ export class TestSwarmHandle implements SwarmHandle {
   readonly announced: number[] = [];
   readonly held = new Map<string, Bitfield>();
   reads: IndexRange[] = [];
+  /** Whether the last of it did not wait for company. */
+  readsSoon = false;
   received = 0;
   retracted = 0;
   /** The chunks that are believed all the same. */
@@ -487,8 +489,9 @@ export class TestSwarmHandle implements SwarmHandle {
     this.announced.push(...indexes);
   }
 
-  reading(ranges: readonly IndexRange[]): void {
+  reading(ranges: readonly IndexRange[], soon = false): void {
     this.reads = [...ranges];
+    this.readsSoon = soon;
   }
 
   poke(): void {}

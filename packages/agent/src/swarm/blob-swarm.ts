@@ -265,12 +265,12 @@ export class BlobSwarm implements SwarmHandle {
     for (const peer of this.#peers.values()) if (peer.gained(indexes)) this.#tellLater(peer, isWidelyHeld ? widelyHeldMs : freshMs);
   }
 
-  reading(ranges: readonly IndexRange[]): void {
+  reading(ranges: readonly IndexRange[], soon = false): void {
     const indexes = ranges.flatMap(([first, count]) => Array.from({ length: count }, (_, at) => first + at));
     this.#reading = toRanges(indexes).slice(0, MAX_RANGES_PER_FRAME);
     for (const peer of this.#peers.values()) {
       peer.retellReading();
-      this.#tellLater(peer, READING_MS);
+      this.#tellLater(peer, soon ? this.#context.news.freshMs : READING_MS);
     }
   }
 
