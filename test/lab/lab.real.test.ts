@@ -20,7 +20,7 @@ interface Lab {
 }
 
 interface Outcome {
-  readonly runs: readonly { copies: number; lastOverBound: number; failures: number; wrong: number; framesPerPayload: number; brokenAnswers: number; liarsNamed?: number; honestNamed?: number; fallbacks: Record<string, number>; complaints: string[] }[];
+  readonly runs: readonly { copies: number; lastOverBound: number; failures: number; wrong: number; framesPerPayload: number; brokenAnswers: number; liarsNamed?: number; honestNamed?: number; fallbacks: Record<string, number>; complaints: string[]; zoneCopies?: number[]; zoneWireMax?: number }[];
 }
 
 function startLab(...flags: string[]): Lab {
@@ -86,6 +86,24 @@ needs('root', 'docker-registry', 'ip', 'tc', 'curl')('the lab', () => {
     const [figures] = outcome.runs;
     expect(figures).toMatchObject({ failures: 0, wrong: 0, liarsNamed: 1, honestNamed: 0 });
     expect(figures!.brokenAnswers).toBeGreaterThan(0);
+    expect(await leftOf(lab)).toEqual([]);
+  });
+
+  it('counts what comes into each zone over its narrow link', { timeout: TIMEOUT_MS }, async () => {
+    const lab = startLab('--scenario', 'zones', '--hosts', '3', '--rate', '20mbit', '--zone-rate', '10mbit', '--size', '4MiB');
+    const { code, outcome, stderr } = await lab.ended;
+    expect(code, stderr).toBe(0);
+    const [figures] = outcome.runs;
+    expect(figures).toMatchObject({ failures: 0, wrong: 0, complaints: [] });
+    // One host a zone: all that it has came over the link. A request that was given up may have sent some of it for nothing.
+    expect(figures!.zoneCopies).toHaveLength(3);
+    for (const copies of figures!.zoneCopies!) {
+      expect(copies).toBeGreaterThanOrEqual(1);
+      expect(copies).toBeLessThan(1.5);
+    }
+    expect(figures!.zoneWireMax).toBeGreaterThan(Math.max(...figures!.zoneCopies!));
+    // Narrow it is: 10 Mbit/s, not 20.
+    expect(figures!.lastOverBound).toBeGreaterThan(0.9);
     expect(await leftOf(lab)).toEqual([]);
   });
 
