@@ -7,6 +7,8 @@ import type { Grant, TrackerEvent } from '@flotilla/shared/tracker-api';
 
 export interface RunSizes {
   readonly minBytes: number;
+  /** Of a reader whose rate nobody knows yet: it may be slow, and would sit on what everybody waits for. */
+  readonly firstBytes: number;
   /** A run is about what a reader gets from its origin in this time. */
   readonly ms: number;
   readonly maxChunks: number;
@@ -14,7 +16,7 @@ export interface RunSizes {
   readonly shrink?: { readonly minBytes: number; readonly shares: number };
 }
 
-export const RUN_SIZES: RunSizes = { minBytes: 512 * 1024, ms: 100, maxChunks: 16, shrink: { minBytes: 128 * 1024, shares: 1 } };
+export const RUN_SIZES: RunSizes = { minBytes: 512 * 1024, firstBytes: 256 * 1024, ms: 100, maxChunks: 16, shrink: { minBytes: 192 * 1024, shares: 1 } };
 /** A reader alone in its swarm takes longer runs: fewer requests. No longer than a second reader can wait for its share. */
 const SOLO_RUN_MS = 250;
 const MAX_SOLO_RUN_CHUNKS = 256;
@@ -133,9 +135,9 @@ export function newReader(peer: string, trusted: boolean): Reader {
   };
 }
 
-/** How many chunks an ordinary run has for a reader of this rate (bytes per second). */
-export function runChunks(blob: BlobKey, originRate: number, { minBytes, ms, maxChunks }: RunSizes): number {
-  const bytes = Math.max(minBytes, (originRate * ms) / 1000);
+/** How many chunks an ordinary run has for a reader of this rate (bytes per second; 0: unknown). */
+export function runChunks(blob: BlobKey, originRate: number, { minBytes, firstBytes, ms, maxChunks }: RunSizes): number {
+  const bytes = originRate === 0 ? firstBytes : Math.max(minBytes, (originRate * ms) / 1000);
   return Math.min(maxChunks, Math.max(1, Math.ceil(bytes / chunkSize(blob.size))));
 }
 

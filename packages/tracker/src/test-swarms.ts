@@ -11,7 +11,7 @@ import type { RunSizes } from './lease.ts';
 import { Swarms, type SwarmsInit } from './swarms.ts';
 
 /** Runs of four chunks of a small blob, to its end: so that tests of other things can say who reads what. */
-const PLAIN_RUNS: RunSizes = { minBytes: 256 * 1024, ms: 100, maxChunks: 16 };
+const PLAIN_RUNS: RunSizes = { minBytes: 256 * 1024, firstBytes: 256 * 1024, ms: 100, maxChunks: 16 };
 
 const KIB = 1024;
 

@@ -12,7 +12,7 @@ import { useOnce } from '../once.ts';
 import { useHosts } from '../topics.ts';
 
 export function ReceivedPage({ peerId }: { readonly peerId: string }): JSX.Element {
-  const { value, problem, reload } = useOnce<ReceivedFrom>(OPERATOR_ROUTES.received(peerId), { everyMs: 5_000 });
+  const { value, problem, reload } = useOnce<ReceivedFrom>(OPERATOR_ROUTES.received(peerId), { everyMs: 1_000 });
   const name = [...(useHosts().value?.infos.values() ?? [])].find((info) => info.peerId === peerId)?.name ?? '';
   const nowMs = Date.now();
   return (

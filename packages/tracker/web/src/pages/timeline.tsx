@@ -28,7 +28,7 @@ export function TimelinePage(): JSX.Element {
   const kind = query.get('kind') ?? '';
   // Rounded: otherwise each drawing would ask for another time. Up: within the last hour there is a figure for each second.
   const fromMs = Math.ceil((Date.now() - span[1]) / 60_000) * 60_000;
-  const { value, problem, reload } = useOnce<Timeline>(`${OPERATOR_ROUTES.timeline}?fromMs=${fromMs}`, { everyMs: 5_000 });
+  const { value, problem, reload } = useOnce<Timeline>(`${OPERATOR_ROUTES.timeline}?fromMs=${fromMs}`, { everyMs: 1_000 });
   const events = useMemo(() => value?.events.filter((event) => kind === '' || event.kind === kind) ?? [], [value, kind]);
   return (
     <Page
