@@ -3,6 +3,7 @@ import { Socket } from 'node:net';
 import { Duplex, Readable } from 'node:stream';
 import { afterEach, expect, test, vi } from 'vitest';
 import { generateKeyPair } from '@libp2p/crypto/keys';
+import type { Stream } from '@libp2p/interface';
 import { YAMUX_WINDOW_BYTES } from '@flotilla/shared/exchange';
 import { pEvent } from 'p-event';
 import { startNode, type PeerNode } from './node.ts';
@@ -20,6 +21,17 @@ async function start(): Promise<PeerNode> {
   const node = await startNode({ privateKey: await generateKeyPair('Ed25519'), listen: '127.0.0.1:0', banned: () => false });
   nodes.push(node);
   return node;
+}
+
+/** Tells the digest of the first `total` bytes that come. */
+function sha256Of(stream: Stream, total: number, tell: (hex: string) => void): void {
+  const hash = createHash('sha256');
+  let bytes = 0;
+  stream.addEventListener('message', ({ data }) => {
+    for (const part of data instanceof Uint8Array ? [data] : data) hash.update(part);
+    bytes += data.byteLength;
+    if (bytes === total) tell(hash.digest('hex'));
+  });
 }
 
 test('a message leaves in one system call, and arrives as it was sent', async () => {
@@ -55,13 +67,7 @@ test('what was encrypted is freed once it is written, and a whole message that w
   const total = 40 * 60_000;
   const done = Promise.withResolvers<string>();
   await to.handle(PROTOCOL, (stream) => {
-    const hash = createHash('sha256');
-    let bytes = 0;
-    stream.addEventListener('message', ({ data }) => {
-      for (const part of data instanceof Uint8Array ? [data] : data) hash.update(part);
-      bytes += data.byteLength;
-      if (bytes === total) done.resolve(hash.digest('hex'));
-    });
+    sha256Of(stream, total, done.resolve);
   });
   const stream = await from.dialProtocol(to.getMultiaddrs(), PROTOCOL);
   const sent = randomBytes(total);
@@ -86,13 +92,7 @@ test('both sides read into one buffer, and the peer is told of a taken window by
       if (header.length > 0 && data === undefined) updates.push(header.length);
       return send(header, data);
     };
-    const hash = createHash('sha256');
-    let bytes = 0;
-    stream.addEventListener('message', ({ data }) => {
-      for (const part of data instanceof Uint8Array ? [data] : data) hash.update(part);
-      bytes += data.byteLength;
-      if (bytes === total) done.resolve(hash.digest('hex'));
-    });
+    sha256Of(stream, total, done.resolve);
   });
   const stream = await from.dialProtocol(to.getMultiaddrs(), PROTOCOL);
   const sent = randomBytes(total);
