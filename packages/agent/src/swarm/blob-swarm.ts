@@ -394,7 +394,8 @@ export class BlobSwarm implements SwarmHandle {
         break;
     }
     picker.settled(index);
-    this.#context.wakeAll();
+    // A chunk that was kept leaves nothing to ask for but what its memory kept others from.
+    if (verdict !== 'kept' || this.#context.budget.takeWanting()) this.#context.wakeAll();
   }
 
   #cancel(peerId: string, index: number): void {

@@ -24,6 +24,7 @@ const URGENT_HOLDERS = 2;
 export class Budget {
   readonly maxBytes: number;
   #used = 0;
+  #wanting = false;
 
   constructor(maxBytes = MAX_OUTSTANDING_BYTES) {
     this.maxBytes = maxBytes;
@@ -34,7 +35,16 @@ export class Budget {
   }
 
   fits(bytes: number): boolean {
-    return this.#used === 0 || this.#used + bytes <= this.maxBytes;
+    const fits = this.#used === 0 || this.#used + bytes <= this.maxBytes;
+    this.#wanting ||= !fits;
+    return fits;
+  }
+
+  /** Whether anything did not fit since the last call: who gives memory back has to say so then. */
+  takeWanting(): boolean {
+    const wanting = this.#wanting;
+    this.#wanting = false;
+    return wanting;
   }
 
   take(bytes: number): void {
