@@ -168,10 +168,13 @@ export class Calls {
     let authorization = await this.#authorizations.current(realm, signal);
     let answer = await this.#tried(() => this.#redirected(link, base, question, authorization, signal), signal);
     if (answer.status === 401 && answer.url.origin === base.origin) {
-      const challenge = answer.headers['www-authenticate'];
-      discard(answer);
-      authorization = await this.#authorizations.answer(realm, challenge, authorization, signal);
-      answer = await this.#tried(() => this.#redirected(link, base, question, authorization, signal), signal);
+      const used = authorization;
+      authorization = await this.#authorizations.answer(realm, answer.headers['www-authenticate'], used, signal);
+      // The same once more would be refused once more, and counts against an account that is locked after so many wrong passwords.
+      if (authorization.header !== used?.header) {
+        discard(answer);
+        answer = await this.#tried(() => this.#redirected(link, base, question, authorization, signal), signal);
+      }
       const refusal = answer.status === 401 && authorization !== undefined ? this.#authorizations.refused(realm, authorization) : undefined;
       if (refusal !== undefined) {
         discard(answer);
