@@ -131,3 +131,29 @@ test('a turn that does not come in time is none: the agent asks itself; who leav
   expect(await made.ask(REPOSITORY, TAG, never)).toBeDefined();
   expect([asked.length, fallbacks]).toEqual([5, ['resolve-busy']]);
 });
+
+test('a question whose time ran out because it had waited for its turn blames nobody', async () => {
+  const first: PromiseWithResolvers<ResolveResponse>[] = [];
+  const { made, asked, fallbacks } = resolver(
+    (request, signal) => {
+      const answer = Promise.withResolvers<ResolveResponse>();
+      if (request.reference === 'late') signal.addEventListener('abort', () => answer.reject(signal.reason));
+      else first.push(answer);
+      return answer.promise;
+    },
+    { timeoutMs: 300 },
+  );
+  const before = Array.from({ length: 4 }, () => made.ask(REPOSITORY, TAG, never));
+  const late = made.ask(REPOSITORY, { ...TAG, reference: 'late' }, never);
+  await setImmediate();
+  first[0]!.resolve(FOUND);
+  expect(await late).toBeUndefined();
+  expect([asked.at(-1)?.reference, fallbacks]).toEqual(['late', ['resolve-busy']]);
+  for (const answer of first) answer.resolve(FOUND);
+  await Promise.all(before);
+  const next = made.ask(REPOSITORY, TAG, never);
+  await setImmediate();
+  first.at(-1)!.resolve(FOUND);
+  expect(await next).toBeDefined();
+  expect(made.status().lastError).toBeUndefined();
+});

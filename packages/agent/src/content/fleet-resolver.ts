@@ -77,6 +77,7 @@ export class FleetResolver {
     if (this.#init.now() < this.#pausedUntilMs) return this.#none('paused');
     if (this.#waiting.length >= MAX_WAITING) return this.#none('busy');
     const inTime = AbortSignal.any([signal, AbortSignal.timeout(this.#init.timeoutMs ?? TIMEOUT_MS)]);
+    const waited = this.#atOnce >= MAX_AT_ONCE;
     if (!(await this.#turn(inTime))) {
       signal.throwIfAborted();
       return this.#none('busy');
@@ -93,6 +94,8 @@ export class FleetResolver {
       return { digest: parseDigest(found.digest), size: found.size, mediaType: found.mediaType, right: { anonymous: true, lifetimeMs: undefined } };
     } catch (error) {
       if (signal.aborted) throw signal.reason;
+      // It had only what the queue left of its time: that says nothing of the tracker.
+      if (waited && inTime.aborted) return this.#none('busy');
       const { code, message } = toAgentError(error);
       this.#lastError = { code, message };
       this.#pausedUntilMs = this.#init.now() + PAUSE_MS;

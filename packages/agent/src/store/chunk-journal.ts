@@ -35,15 +35,15 @@ export class ChunkJournal {
   settled(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    if (this.#pending.size > 0) {
-      const batch = this.#pending;
-      this.#pending = new Map();
-      this.#written = this.#written.then(() => this.#write(batch));
-    }
+    if (this.#pending.size > 0) this.#written = this.#written.then(() => this.#write());
     return this.#written;
   }
 
-  async #write(batch: ReadonlyMap<number, Uint8Array | undefined>): Promise<void> {
+  /** All that is pending by now: while the index is slow, records of one chunk replace one another. */
+  async #write(): Promise<void> {
+    if (this.#pending.size === 0) return;
+    const batch = this.#pending;
+    this.#pending = new Map();
     try {
       await this.#index.putChunks(this.#key, batch);
     } catch (error) {

@@ -191,6 +191,17 @@ describe('what gives way to the pulls of the host itself', () => {
     expect(uploads.next(0, givesWay)).toBe(later);
   });
 
+  test('receivers that take nothing do not keep the rest of it waiting', () => {
+    const uploads = new Uploads();
+    const stuck = [sharedJob(), sharedJob()];
+    for (const each of stuck) expect(uploads.offer(each, 0, givesWay)).toBe('started');
+    const waiting = sharedJob();
+    expect(uploads.offer(waiting, 0, givesWay)).toBe('queued');
+    expect(uploads.next(0, givesWay)).toBeUndefined();
+    uploads.tick(2000);
+    expect(uploads.next(2000, givesWay)).toBe(waiting);
+  });
+
   test('in any order: no more than two at once, and nothing else is kept from a slot', () => {
     fc.assert(
       fc.property(fc.array(fc.record({ do: fc.constantFrom('share', 'own', 'end'), which: fc.nat(15) }), { maxLength: 200 }), (steps) => {

@@ -5,7 +5,7 @@
 // Few slots are right on a slow link with large chunks (the first receivers must soon be able to serve the rest),
 // so there are never more than finish their chunk within MAX_SLOT_SECONDS.
 // A receiver that takes nothing for PARK_AFTER_MS gives its slot up, but not its place: it goes on when it reads again.
-// What gives way to the host's own pulls has MAX_GIVING_WAY slots together, and others pass it by.
+// What gives way to the host's own pulls has MAX_GIVING_WAY slots together, parked ones not counted, and others pass it by.
 // Invariants: at most `maxQueued` wait, at most `maxPerPeer` jobs of one peer; beyond that the answer is busy.
 // Non-goals: reading chunks and writing to streams (uploader.ts).
 
@@ -195,7 +195,7 @@ export class Uploads<Job extends UploadJob> {
   #mustWait(job: Job, givesWay: GivesWay<Job> | undefined): boolean {
     if (givesWay === undefined || !givesWay(job)) return false;
     let givingWay = 0;
-    for (const active of this.#active.keys()) if (givesWay(active)) givingWay++;
+    for (const [active, { parked }] of this.#active) if (!parked && givesWay(active)) givingWay++;
     return givingWay >= MAX_GIVING_WAY;
   }
 
