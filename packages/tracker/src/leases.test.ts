@@ -97,6 +97,25 @@ describe('runs', () => {
     expect(fleet.grants('slow').some(({ first }) => first >= 300)).toBe(true);
   });
 
+  test('are given to a slow reader while the origin of all others has them wait', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(400);
+    const names = ['a', 'b', 'c', 'slow'];
+    const rate = (peer: string): number => (peer === 'slow' ? 30_000 : 100_000);
+    for (const peer of names) fleet.reader(peer, blob, { origin: 'docker.io', rate: rate(peer) });
+    fleet.pass(1000);
+    expect(fleet.grants('slow')).toEqual([]);
+    // Each for ten minutes, and so all for one; then the others still rest.
+    for (const peer of ['a', 'b', 'c']) {
+      for (const { leaseId } of fleet.grants(peer)) fleet.say(peer, { type: 'release', leaseId, reason: 'throttled', retryAfterMs: 600_000 });
+      fleet.say(peer, need(blob, 2, rate(peer)));
+    }
+    fleet.pass(59_900);
+    expect(fleet.grants('slow')).toEqual([]);
+    fleet.pass(400);
+    expect(fleet.grants('slow')).toHaveLength(2);
+  });
+
   test('start with three and reach two for every ready member within half a second, or twenty of a large crowd', () => {
     const fleet = new TestFleet();
     const blob = blobOf(1000);

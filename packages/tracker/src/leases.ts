@@ -60,7 +60,7 @@ export class LeaseBook {
   readonly #askers = new Set<Reader>();
   /** Trusted readers that can read and lack chunks: the runs are shared among them. */
   readonly #sharers = new Set<Reader>();
-  readonly #pace = new Pace(this.#sharers);
+  readonly #pace = new Pace(this.#sharers, (reader) => this.#out.throttledUntilMs(reader.origin, reader.peer));
   #aloneSinceMs: number | undefined;
   #hedged: Bitfield | undefined;
   #grants = 0;
@@ -300,7 +300,7 @@ export class LeaseBook {
   tick(nowMs: number): void {
     for (const lease of this.#table.values()) if (lease.deadlineMs <= nowMs) this.#expire(lease, nowMs);
     this.#limit.step(nowMs, () => this.#ready());
-    this.#pace.step();
+    this.#pace.step(nowMs);
   }
 
   status(): ReaderStatus[] {

@@ -10,21 +10,30 @@ import type { Reader } from './lease.ts';
 const SLOW_SHARE = 1 / 3;
 /** So many rates must be known before one is unusual. */
 const USUAL_FROM = 3;
+const STEP_MS = 200;
 
 export class Pace {
   readonly #sharers: ReadonlySet<Reader>;
+  readonly #restsUntilMs: (reader: Reader) => number;
+  #steppedAtMs = Number.NEGATIVE_INFINITY;
   /** Bytes per second, as of the last step; 0: nobody is slow. */
   #leastRate = 0;
   #othersReadAll = false;
 
-  /** @param sharers the readers that may be given runs, as they are at any time */
-  constructor(sharers: ReadonlySet<Reader>) {
+  /**
+   * @param sharers the readers that may be given runs, as they are at any time
+   * @param restsUntilMs until when a reader leaves its origin alone
+   */
+  constructor(sharers: ReadonlySet<Reader>, restsUntilMs: (reader: Reader) => number) {
     this.#sharers = sharers;
+    this.#restsUntilMs = restsUntilMs;
   }
 
-  /** To be called a few times per second: goes over all readers, so that a grant need not. */
-  step(): void {
-    const rates = [...this.#sharers].filter((reader) => reads(reader) && reader.originRate > 0).map(({ originRate }) => originRate);
+  /** Goes over all readers five times per second at most, so that a grant need not. */
+  step(nowMs: number): void {
+    if (nowMs - this.#steppedAtMs < STEP_MS) return;
+    this.#steppedAtMs = nowMs;
+    const rates = [...this.#sharers].filter((reader) => this.#reads(reader) && reader.originRate > 0).map(({ originRate }) => originRate);
     this.#leastRate = rates.length < USUAL_FROM ? 0 : SLOW_SHARE * rates.sort((a, b) => a - b)[rates.length >> 1]!;
     this.#othersReadAll = this.#leastRate > 0 && this.#others().some(({ within }) => within === undefined);
   }
@@ -45,11 +54,12 @@ export class Pace {
   }
 
   #others(): Reader[] {
-    return [...this.#sharers].filter((reader) => reads(reader) && !this.#isSlow(reader));
+    return [...this.#sharers].filter((reader) => this.#reads(reader) && !this.#isSlow(reader));
   }
-}
 
-/** It takes part in reading now: its clients wait, and its origin answers. */
-function reads({ need, leases, backoffUntilMs }: Reader): boolean {
-  return backoffUntilMs === 0 && (need > 0 || leases.length > 0);
+  /** It takes part in reading now: its clients wait, and its origin answers. */
+  #reads(reader: Reader): boolean {
+    const { need, leases, backoffUntilMs } = reader;
+    return backoffUntilMs === 0 && (need > 0 || leases.length > 0) && this.#restsUntilMs(reader) <= this.#steppedAtMs;
+  }
 }

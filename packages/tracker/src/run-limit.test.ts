@@ -39,6 +39,11 @@ test('they stop where the origin is full', () => {
   expect(seen.at(-1)! >= 45 && seen.at(-1)! <= 102, `${seen.at(-1)}`).toBe(true);
 });
 
+test('an origin that stands still is not tried with more', () => {
+  const seen = run(new RunLimit(), 0, 60, 100, () => 0);
+  expect(new Set(seen.slice(10))).toEqual(new Set([20, 30]));
+});
+
 test('begins anew when nobody is left', () => {
   const limit = new RunLimit();
   run(limit, 0, 30, 100, perRun);

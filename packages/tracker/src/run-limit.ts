@@ -71,7 +71,7 @@ export class RunLimit {
       this.#settled = true;
       return;
     }
-    if (this.#trial !== undefined && rate < this.#trial.rate * RISE) {
+    if (this.#trial !== undefined && rate <= this.#trial.rate * RISE) {
       this.#runs = this.#trial.runs;
       this.#trial = undefined;
       this.#holdUntilMs = nowMs + HOLD_MS;
