@@ -31,7 +31,7 @@ export const USAGE = `npm run sim -- [flags]      a fleet on a model of links, w
   --waves N           waves of the scenario rolling (5)
   --seed N            of the first run (1): the same flags and seed give the same figures
   --latency MS        of control and of requests, one way (${LATENCY_MS})
-  --run SIZE          what a lease covers at least (${RUN_SIZES.minBytes / 1024}KiB)
+  --run SIZE          what a lease covers at least, but for the first of a reader and the last of a blob (${RUN_SIZES.minBytes / 1024}KiB)
   --shrink N          a lease covers no more than what is left over N times the readers, ${(RUN_SIZES.shrink?.minBytes ?? RUN_SIZES.minBytes) / 1024}KiB at least (${RUN_SIZES.shrink?.shares})
   --news MS[,MS]      how long news waits for company, and news of what many peers hold (${NEWS_WAITS.freshMs},${NEWS_WAITS.widelyHeldMs})
   --quiet SHARE       of the ordered pairs of hosts, so many never tell what is new (0)

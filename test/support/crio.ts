@@ -12,7 +12,7 @@ import { run, type CommandOptions } from './command.ts';
 import { mountPointsUnder } from './containers.ts';
 import { programPath } from './programs.ts';
 
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 60_000;
 const RELOADED = /Applied new registry configuration/g;
 
 export class Crio {
