@@ -176,6 +176,12 @@ describe('trying again', () => {
   });
 });
 
+test('a 401 that nobody can answer gives its connection back, however long its page for people is', async () => {
+  const server = await serve((_request, response) => reply(response, 401, 'x'.repeat(1024 * 1024), { 'www-authenticate': 'Negotiate' }));
+  const lab = origin([server.url], { config: { limits: { blobConnections: 1 } } });
+  for (let times = 0; times < 2; times++) await expect(read(lab)).rejects.toMatchObject({ code: 'ORIGIN_UNAUTHORIZED' });
+});
+
 describe('several URLs', () => {
   test('the next is asked when one is dead, and asked first for a while', async () => {
     const server = await serve((_request, response) => replyBlob(response, BLOB));

@@ -169,7 +169,11 @@ export class Calls {
     let answer = await this.#tried(() => this.#redirected(link, base, question, authorization, signal), signal);
     if (answer.status === 401 && answer.url.origin === base.origin) {
       const used = authorization;
-      authorization = await this.#authorizations.answer(realm, answer.headers['www-authenticate'], used, signal);
+      const refused = answer;
+      authorization = await this.#authorizations.answer(realm, refused.headers['www-authenticate'], used, signal).catch((error: unknown) => {
+        discard(refused);
+        throw error;
+      });
       // The same once more would be refused once more, and counts against an account that is locked after so many wrong passwords.
       if (authorization.header !== used?.header) {
         discard(answer);

@@ -9,7 +9,7 @@
 // Invariants: a chunk is asked of a peer that announced it; at most `Budget.maxBytes` are asked for or being checked.
 // Cost: buckets by availability and a count of useful chunks per peer are kept as things change, so that a peer with
 // nothing to give is passed over in O(1); one event costs O(peers), one pick at most one walk over the free chunks.
-// Non-goals: how many requests a peer gets at once (swarm.ts), timeouts (blob-swarm.ts).
+// Non-goals: how many requests a peer gets at once, and timeouts (requests.ts).
 
 import { Bitfield, type IndexRange, type ReadonlyBitfield } from '@flotilla/shared/bitfield';
 
