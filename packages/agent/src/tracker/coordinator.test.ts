@@ -237,6 +237,20 @@ describe('with a tracker', () => {
     expect([...membership.banned]).toEqual(['peer-number-9']);
   });
 
+  test('while the agent reads by itself its seat among importers is kept for afterwards, as it is told once', async () => {
+    const { tracker, url } = await startTracker();
+    const coordinator = start(url);
+    const a = joinWith(coordinator, new Member(keyOf('a')));
+    const session = await tracker.session(0);
+    session.send({ type: 'importer', blob: a.key, seats: 2, seat: 0 });
+    await a.until(() => a.calls.includes('importer 0 of 2'));
+    coordinator.readByItself(true);
+    session.send({ type: 'importer', blob: a.key, seats: 3, seat: 1 }, { type: 'peers', blob: a.key, peers: [] });
+    await a.until(() => a.calls.includes('peers 0'));
+    coordinator.readByItself(false);
+    expect(a.calls.filter((call) => /^(importer|tracker)/.test(call))).toEqual(['tracker true', 'importer 0 of 2', 'tracker false', 'tracker true', 'importer 1 of 3']);
+  });
+
   test.each([
     ['a grant past the end', grant(keyOf('a'), 'x', 60, 5)],
     ['digests past the end', { type: 'digests', blob: keyOf('a'), first: 64, digests: packDigests([digestOf(1)]), by: 'peer-number-2' }],

@@ -6,6 +6,7 @@
 
 import { toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { chunkCount, chunkMapSigningBytes } from '@flotilla/shared/chunk-map';
+import type { ImportSeat } from '@flotilla/shared/import-seats';
 import { packDigests, unpackDigests, type AgentMessage, type TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { Lease, LeaseHandle, LeaseMember, ReleaseReason, Source } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
@@ -42,6 +43,8 @@ export class Joined implements LeaseHandle {
   #tracked = false;
   /** It reads its origin by the rules without a tracker, although there may be one. */
   #byItself: boolean;
+  /** What the open session last said; told once, unless it changes. */
+  #seat: ImportSeat | undefined;
   #gone = false;
   #cancelWant: () => void = () => undefined;
 
@@ -68,6 +71,7 @@ export class Joined implements LeaseHandle {
   /** No session: leases come from the rules without a tracker. @param holdUntilMs not before this time */
   alone(holdUntilMs: number): void {
     this.#tracked = false;
+    this.#seat = undefined;
     for (const lease of this.#leases.values()) lease.ofSession = false;
     this.#cancelWant();
     this.#local.start(holdUntilMs);
@@ -85,6 +89,7 @@ export class Joined implements LeaseHandle {
     }
     this.#want();
     this.member.trackerChanged(this.#tracked && !on);
+    if (!on && this.#seat !== undefined) this.member.importer(this.#seat);
   }
 
   /** The agent stops: no further lease, no further word. */
@@ -105,7 +110,8 @@ export class Joined implements LeaseHandle {
         this.member.peers(event.peers);
         return;
       case 'importer':
-        this.member.importer({ seats: event.seats, ...(event.seat !== undefined && { seat: event.seat }) });
+        this.#seat = { seats: event.seats, ...(event.seat !== undefined && { seat: event.seat }) };
+        if (!this.#byItself) this.member.importer(this.#seat);
         return;
       case 'digests': {
         const digests = unpack(event.digests);
