@@ -233,6 +233,7 @@ export class BlobSwarm implements SwarmHandle {
     const peer = this.#peers.get(peerId);
     if (peer === undefined) return;
     peer[direction].add(bytes, nowMs);
+    if (direction === 'down') this.#zone?.moved();
     if (direction === 'up') peer.bytesUp += bytes;
     else peer.bytesDown += bytes;
   }

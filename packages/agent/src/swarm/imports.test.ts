@@ -103,6 +103,22 @@ describe('a chunk that is held outside', () => {
     expect([open.has(mine), open.has(other)]).toEqual([false, false]);
   });
 
+  test('is not asked across while bytes of any come, however long a chunk takes', () => {
+    const { imports, open, pass } = setUp(4);
+    imports.told({ seats: 1, seat: 0 });
+    for (const foreign of [true, false]) imports.gained(0, foreign);
+    for (let pieces = 0; pieces < 5; pieces++) {
+      pass(WAIT_MS - 1_000);
+      imports.moved();
+    }
+    expect(open.has(0)).toBe(false);
+    pass(WAIT_MS + 600);
+    expect(open.has(0)).toBe(true);
+    imports.moved();
+    pass(600);
+    expect(open.has(0)).toBe(false);
+  });
+
   test('is waited for longer where chunks take long from another zone', () => {
     const seat: ImportSeat = { seats: 2, seat: 0 };
     const { imports, open, pass, take } = setUp(100);

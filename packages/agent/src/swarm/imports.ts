@@ -117,6 +117,11 @@ export class Imports {
     } else this.#settle(index, nowMs);
   }
 
+  /** Bytes of a chunk are coming in: over a slow link a large one takes longer than a wait. */
+  moved(): void {
+    this.#movedAtMs = this.#init.nowMs();
+  }
+
   /** Several times per second. */
   tick(): void {
     const nowMs = this.#init.nowMs();

@@ -70,6 +70,11 @@ export class ZoneGate implements ImportGate {
     this.#imports.came(index, this.isForeign(peerId) ? tookMs : undefined);
   }
 
+  /** Bytes came from a peer. */
+  moved(): void {
+    this.#imports.moved();
+  }
+
   /** Chunks are here. */
   have(indexes: readonly number[]): void {
     for (const index of indexes) this.#imports.came(index);
