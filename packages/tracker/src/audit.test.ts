@@ -65,6 +65,20 @@ function shared(fleet: TestFleet, blob: BlobKey, liar?: string): void {
 }
 
 describe('two digests for one index', () => {
+  test('who lied brings nothing into its zone any more', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(8);
+    for (const peer of ['liar', 'victim', 'third']) fleet.zones.set(peer, 'x');
+    lieOnce(fleet, blob);
+    expect(fleet.told('liar', 'importer').at(-1)).toMatchObject({ seats: 3, seat: 0 });
+    fleet.say('victim', { type: 'hedge', blob, index: 1 });
+    readHedged(fleet, 'victim');
+    answerAudits(fleet, new Set());
+    fleet.pass(50);
+    expect(fleet.told('liar', 'importer').at(-1)).toEqual({ type: 'importer', blob, seats: 2 });
+    expect(fleet.told('third', 'importer').at(-1)).toMatchObject({ seats: 2, seat: 0 });
+  });
+
   test('a third reads; the voucher that lied loses vouching and leases, and all that it said is fetched again', () => {
     const fleet = new TestFleet();
     const blob = blobOf(8);

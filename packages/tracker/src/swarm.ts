@@ -139,7 +139,7 @@ export class Swarm {
     this.#pushFresh();
     this.book.join(peer, { trusted: this.#out.trusted(peer), canRead: message.canRead, origin: message.source?.origin, have: message.have, reading: message.reading }, nowMs);
     this.#vet(peer);
-    this.#seat(peer, true);
+    this.#seat(peer);
     this.#settleMember(peer);
     this.#tellDigests(peer);
   }
@@ -147,7 +147,7 @@ export class Swarm {
   /** @param within only these chunks are of use to it; undefined: all */
   need(peer: string, runs: number, originRate: number, within: readonly IndexRange[] | undefined): void {
     this.book.need(peer, runs, originRate, within);
-    if (this.book.readers.has(peer)) this.#seat(peer, within === undefined);
+    this.#seat(peer);
   }
 
   /** Holds the whole blob, as its inventory says. */
@@ -257,17 +257,18 @@ export class Swarm {
   /** `peer` lost the right to vouch: it gets no leases, and what it alone claims to hold is read again. */
   distrust(peer: string): void {
     this.book.distrust(peer);
+    this.#seat(peer);
   }
 
   /** `peer` may not upload for a while: what it alone holds is as good as missing. */
   mute(peer: string): void {
     this.book.doubt(peer);
-    if (this.book.readers.has(peer)) this.#seat(peer, false);
+    this.#seat(peer);
   }
 
   /** `peer` may upload again. */
   unmute(peer: string): void {
-    if (this.book.readers.has(peer)) this.#seat(peer, true);
+    this.#seat(peer);
     if (this.#out.counts(peer)) this.book.holdings.trust(peer);
   }
 
@@ -311,9 +312,10 @@ export class Swarm {
 
   // ---- inside
 
-  /** @param whole it fetches all of the blob. Who cannot pass on what it brings in is no importer. */
-  #seat(peer: string, whole: boolean): void {
-    this.#imports.put(peer, this.#view.zone(peer), whole && this.#out.counts(peer));
+  /** Who fetches only a part of the blob, or cannot pass on what it brings in, is no importer. */
+  #seat(peer: string): void {
+    const reader = this.book.readers.get(peer);
+    if (reader !== undefined) this.#imports.put(peer, this.#view.zone(peer), reader.within === undefined && this.#out.counts(peer));
   }
 
   /** What a seed has to sign; made once for all of them, as it goes over every digest. */

@@ -99,8 +99,11 @@ describe('who brings a blob into a zone', () => {
     fleet.swarms.mute('b', true);
     fleet.pass(50);
     expect([seatOf(fleet, 'a'), seatOf(fleet, 'b')]).toEqual([[0, 1], [undefined, 1]]);
+    fleet.say('b', need(blob, 1, 0, [0, 2]));
     fleet.swarms.mute('b', false);
     fleet.pass(50);
+    expect(seatOf(fleet, 'b')).toEqual([undefined, 1]);
+    fleet.say('b', need(blob, 1));
     expect(seatOf(fleet, 'b')).toEqual([1, 2]);
   });
 });
