@@ -63,6 +63,7 @@ test('a message leaves in one system call, and arrives as it was sent', async ()
 
 test('what was encrypted is freed once it is written, and a whole message that was decrypted lends its memory to the next', async () => {
   const transfer = vi.spyOn(ArrayBuffer.prototype, 'transfer');
+  const allocated = vi.spyOn(Buffer, 'allocUnsafeSlow');
   const [from, to] = [await start(), await start()];
   const total = 40 * 60_000;
   const done = Promise.withResolvers<string>();
@@ -75,6 +76,7 @@ test('what was encrypted is freed once it is written, and a whole message that w
   expect(await done.promise).toBe(createHash('sha256').update(sent).digest('hex'));
   // Every large message, and what was sent is whole all the same: the sender's own bytes are never among what is freed.
   expect(transfer.mock.contexts.length).toBeGreaterThan(30);
+  expect(allocated.mock.calls.filter(([bytes]) => bytes > 65_535).length).toBeLessThan(10);
   expect(sent.buffer.byteLength).toBeGreaterThan(0);
 });
 
