@@ -76,7 +76,8 @@ export const MAX_RANGES_PER_FRAME = 1024;
 
 /**
  * Cuts a byte stream into frames. Feed it what the socket gives; it keeps at most one incomplete frame.
- * Payloads are views on the fed buffers where a piece arrived whole, copies where it was split.
+ * Bytes in a frame are views on the fed buffers where they arrived whole, copies where they were split: what outlives the handling of a frame is copied,
+ * as whoever feeds may free its buffers then.
  */
 export class FrameDecoder {
   #parts: Uint8Array[] = [];
