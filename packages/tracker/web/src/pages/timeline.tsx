@@ -20,6 +20,8 @@ const SPANS = [
   ['1 day', 24 * HOUR_MS],
   ['7 days', 168 * HOUR_MS],
 ] as const;
+/** A curve of more than the last hour has a figure for each minute. */
+const MINUTES_MS = 10_000;
 const KINDS = ['version', 'settings', 'rollout', 'member', 'brake', 'verdict', 'access', 'tracker'] as const;
 
 export function TimelinePage(): JSX.Element {
@@ -28,7 +30,7 @@ export function TimelinePage(): JSX.Element {
   const kind = query.get('kind') ?? '';
   // Rounded: otherwise each drawing would ask for another time. Up: within the last hour there is a figure for each second.
   const fromMs = Math.ceil((Date.now() - span[1]) / 60_000) * 60_000;
-  const { value, problem, reload } = useOnce<Timeline>(`${OPERATOR_ROUTES.timeline}?fromMs=${fromMs}`, { everyMs: 1_000 });
+  const { value, problem, reload } = useOnce<Timeline>(`${OPERATOR_ROUTES.timeline}?fromMs=${fromMs}`, { everyMs: span[1] > HOUR_MS ? MINUTES_MS : 1_000 });
   const events = useMemo(() => value?.events.filter((event) => kind === '' || event.kind === kind) ?? [], [value, kind]);
   return (
     <Page
