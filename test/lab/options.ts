@@ -13,8 +13,8 @@ export interface LabOptions {
   /** Of each zone's link. */
   readonly zoneRateBps: number;
   readonly sizeBytes: number;
-  /** The hosts' TCP congestion control; undefined: the machine's own. */
-  readonly congestion: string | undefined;
+  /** The hosts' TCP congestion control. */
+  readonly congestion: string;
   readonly runs: number;
   readonly waves: number;
   readonly killTracker: boolean;
@@ -49,7 +49,7 @@ export const USAGE = `npm run lab -- [flags]      a fleet in network namespaces 
   --tracker-rate RATE the tracker's link (as --rate)
   --zone-rate RATE    each zone's link in the scenario zones, in and out (half of --rate)
   --size SIZE         bytes of the image's layers (96MiB)
-  --congestion NAME   TCP congestion control of all hosts, such as cubic (the machine's own)
+  --congestion NAME   TCP congestion control of all hosts (cubic, as Linux has it), such as bbr
   --runs N            runs, each with a new image and new agents (1); figures are medians
   --waves N           waves of the scenario rolling (5)
   --compare-bare      after each run the same bytes by plain libp2p, over its transport and over ours, and the ratios
@@ -109,7 +109,7 @@ function parse(args: readonly string[]) {
         'tracker-rate': { type: 'string' },
         'zone-rate': { type: 'string' },
         size: { type: 'string', default: '96MiB' },
-        congestion: { type: 'string' },
+        congestion: { type: 'string', default: 'cubic' },
         runs: { type: 'string', default: '1' },
         waves: { type: 'string', default: '5' },
         'resolve-by-tracker': { type: 'boolean', default: false },

@@ -31,13 +31,11 @@ export async function refuseWhereImpossible(): Promise<void> {
 }
 
 /**
- * The TCP congestion control that the hosts will have: the wanted one, else the machine's.
+ * The TCP congestion control that the hosts will have.
  * @throws RefusedError where the kernel has no such one
  */
-export async function congestionControl(wanted: string | undefined): Promise<string> {
-  const setting = (name: string): Promise<string> => readFile(`/proc/sys/net/ipv4/${name}`, 'utf8').then((text) => text.trim());
-  if (wanted === undefined) return setting('tcp_congestion_control');
-  const available = (await setting('tcp_available_congestion_control')).split(' ');
+export async function congestionControl(wanted: string): Promise<string> {
+  const available = (await readFile('/proc/sys/net/ipv4/tcp_available_congestion_control', 'utf8')).trim().split(' ');
   if (!available.includes(wanted)) throw new RefusedError(`--congestion ${wanted}: this kernel has ${available.join(', ')}`);
   return wanted;
 }
