@@ -1,15 +1,15 @@
 // `npm test`: set-up, types, lint, then every test that needs neither root nor other programs. `--all` adds the tests against real
 // programs and namespaces (test/**/*.real.test.ts); `--only-real` runs those alone. Other arguments go to vitest.
 //
-// Invariant: the last line printed is `N passed, N failed`, with `, N skipped` where tests were skipped; the reason of each is printed
-// above it. The exit code is 0 only when tests were found and none failed.
+// Invariant: the last line printed is `N passed, N failed`, with `, N skipped` where tests were skipped; above it stand the reason of each
+// that was skipped, then a line `failed: …` for each failure. The exit code is 0 only when tests were found and none failed.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { orExplain, root, setUp, workspaceNode } from './setup.mjs';
 
-/** @typedef {{ passed: number, failed: number, skipped: string[] }} Outcome */
+/** @typedef {{ passed: number, failed: string[], skipped: string[] }} Outcome */
 
 const OPTIONS = new Set(['--all', '--only-real']);
 const given = process.argv.slice(2);
@@ -35,7 +35,7 @@ process.exitCode = report(outcomes);
 function check(what, program, args) {
   const { status } = spawnSync(join(root, 'node_modules', '.bin', program), args, { cwd: root, stdio: 'inherit' });
   if (status !== 0) process.stdout.write(`${what}: not clean (see above)\n`);
-  return { passed: 0, failed: status === 0 ? 0 : 1, skipped: [] };
+  return { passed: 0, failed: status === 0 ? [] : [`${what}: not clean`], skipped: [] };
 }
 
 /**
@@ -54,7 +54,7 @@ function runVitest(real) {
     });
     const outcome = readOutcome(resultFile);
     // A worker that crashed or an error outside every test fails the run without failing a test.
-    return status !== 0 && outcome.failed === 0 ? { ...outcome, failed: 1 } : outcome;
+    return status !== 0 && outcome.failed.length === 0 ? { ...outcome, failed: [`vitest: exit code ${status}`] } : outcome;
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -65,20 +65,28 @@ function runVitest(real) {
  * @returns {Outcome}
  */
 function readOutcome(file) {
-  /** @type {{ testResults: { name: string, status: string, assertionResults: { fullName: string, status: string }[] }[] }} */
+  /** @type {{ testResults: { name: string, status: string, message: string, assertionResults: { fullName: string, status: string, failureMessages: string[] }[] }[] }} */
   let result;
   try {
     result = JSON.parse(readFileSync(file, 'utf8'));
   } catch (error) {
-    process.stdout.write(`vitest left no report: ${error instanceof Error ? error.message : String(error)}\n`);
-    return { passed: 0, failed: 1, skipped: [] };
+    return { passed: 0, failed: [`vitest left no report: ${error instanceof Error ? error.message : String(error)}`], skipped: [] };
   }
   const tests = result.testResults.flatMap((testFile) => testFile.assertionResults);
-  const count = (/** @type {string} */ status) => tests.filter((test) => test.status === status).length;
-  // A file that cannot be loaded, or whose hooks failed, may have no failed test of its own.
-  const failedFiles = result.testResults.filter(({ status, assertionResults }) => status === 'failed' && !assertionResults.some((test) => test.status === 'failed'));
+  const failed = result.testResults.flatMap(({ name, status, message, assertionResults }) => {
+    const file = relative(root, name);
+    const failures = assertionResults.filter((test) => test.status === 'failed');
+    // A file that cannot be loaded, or whose hooks failed, may have no failed test of its own.
+    if (status === 'failed' && failures.length === 0) return [`${file}: ${firstLine(message)}`];
+    return failures.map((test) => `${file} > ${test.fullName}: ${firstLine(test.failureMessages[0])}`);
+  });
   const skipped = tests.filter((test) => !['passed', 'failed'].includes(test.status));
-  return { passed: count('passed'), failed: count('failed') + failedFiles.length, skipped: skipped.map((test) => test.fullName) };
+  return { passed: tests.filter((test) => test.status === 'passed').length, failed, skipped: skipped.map((test) => test.fullName) };
+}
+
+/** @param {string | undefined} text */
+function firstLine(text) {
+  return text?.split('\n', 1)[0] ?? '';
 }
 
 /**
@@ -87,12 +95,13 @@ function readOutcome(file) {
  */
 function report(outcomes) {
   const passed = outcomes.reduce((sum, outcome) => sum + outcome.passed, 0);
-  const failed = outcomes.reduce((sum, outcome) => sum + outcome.failed, 0);
+  const failed = outcomes.flatMap((outcome) => outcome.failed);
   const skipped = outcomes.flatMap((outcome) => outcome.skipped);
   process.stdout.write('\n');
   for (const name of skipped) process.stdout.write(`skipped: ${name}\n`);
-  const found = passed + failed + skipped.length;
+  for (const name of failed) process.stdout.write(`failed: ${name}\n`);
+  const found = passed + failed.length + skipped.length;
   if (found === 0) process.stdout.write('No test was found: check the arguments.\n');
-  process.stdout.write(`${passed} passed, ${failed} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}\n`);
-  return found > 0 && failed === 0 ? 0 : 1;
+  process.stdout.write(`${passed} passed, ${failed.length} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}\n`);
+  return found > 0 && failed.length === 0 ? 0 : 1;
 }
