@@ -43,7 +43,8 @@ export class Requests {
   readonly #near = new Account();
   readonly #across = new Account();
   #cancelTurn: (() => void) | undefined;
-  #cancelLimited: (() => void) | undefined;
+  /** The first moment at which a limit lets something be asked for. */
+  #limited: { readonly untilMs: number; readonly cancel: () => void } | undefined;
   #closed = false;
 
   constructor(components: RequestsComponents) {
@@ -107,7 +108,7 @@ export class Requests {
     this.#closed = true;
     this.#awake.clear();
     this.#cancelTurn?.();
-    this.#cancelLimited?.();
+    this.#limited?.cancel();
   }
 
   #patienceMs(link: BlobLink, bytes: number): number {
@@ -167,10 +168,18 @@ export class Requests {
   #waitForLimit(limits: readonly TokenBucket[], bytes: number, nowMs: number): boolean {
     const waitMs = Math.max(...limits.map((limit) => limit.waitMs(bytes, nowMs)));
     if (waitMs === 0) return false;
-    this.#cancelLimited ??= this.#with.timers.after(waitMs, () => {
-      this.#cancelLimited = undefined;
+    this.#wakeAllAt(nowMs + waitMs, waitMs);
+    return true;
+  }
+
+  /** Links have limits of their own: whose ends first must not wait for the others'. */
+  #wakeAllAt(untilMs: number, waitMs: number): void {
+    if (this.#limited !== undefined && this.#limited.untilMs <= untilMs) return;
+    this.#limited?.cancel();
+    const cancel = this.#with.timers.after(waitMs, () => {
+      this.#limited = undefined;
       this.wakeAll();
     });
-    return true;
+    this.#limited = { untilMs, cancel };
   }
 }
