@@ -157,6 +157,14 @@ test('whatever happens: bounded, nothing is started twice, nothing is forgotten'
 });
 
 describe('what gives way to the pulls of the host itself', () => {
+  test('fills half of the queue, and the other half is for what does not', () => {
+    const uploads = new Uploads({ ...UPLOAD_LIMITS, startSlots: 2, maxQueued: 4 });
+    const shares = (each: UploadJob): boolean => each.peerId.startsWith('share');
+    const offers = [1, 2, 3, 4, 5].map((at) => uploads.offer(job(`share${at}`), 0, shares));
+    expect(offers).toEqual(['started', 'started', 'queued', 'queued', { busyMs: 50 }]);
+    expect([1, 2, 3].map((at) => uploads.offer(job(`own${at}`), 0, shares))).toEqual(['queued', 'queued', { busyMs: 50 }]);
+  });
+
   const shared = new Set<UploadJob>();
   const givesWay = (each: UploadJob): boolean => shared.has(each);
   function sharedJob(): UploadJob {

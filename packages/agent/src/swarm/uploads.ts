@@ -5,7 +5,7 @@
 // Few slots are right on a slow link with large chunks (the first receivers must soon be able to serve the rest),
 // so there are never more than finish their chunk within MAX_SLOT_SECONDS.
 // A receiver that takes nothing for PARK_AFTER_MS gives its slot up, but not its place: it goes on when it reads again.
-// What gives way to the host's own pulls has MAX_GIVING_WAY slots together, parked ones not counted, and others pass it by.
+// What gives way to the host's own pulls has MAX_GIVING_WAY slots together, parked ones not counted, and half of the queue; others pass it by.
 // Invariants: at most `maxQueued` wait, at most `maxPerPeer` jobs of one peer; beyond that the answer is busy.
 // Non-goals: reading chunks and writing to streams (uploader.ts).
 
@@ -95,7 +95,7 @@ export class Uploads<Job extends UploadJob> {
   offer(job: Job, nowMs: number, givesWay?: GivesWay<Job>): UploadOffer {
     const ofPeer = this.#perPeer.get(job.peerId) ?? 0;
     const waits = this.#queue.length > 0 || !this.#hasSlot() || this.#mustWait(job, givesWay);
-    if (ofPeer >= this.#limits.maxPerPeer || (waits && this.#queue.length >= this.#limits.maxQueued)) {
+    if (ofPeer >= this.#limits.maxPerPeer || (waits && this.#queueIsFull(job, givesWay))) {
       return { busyMs: this.#busyMs() };
     }
     this.#perPeer.set(job.peerId, ofPeer + 1);
@@ -126,10 +126,10 @@ export class Uploads<Job extends UploadJob> {
   /** The next waiting job that has a slot now; it counts as started. @param givesWay absent: nothing does */
   next(nowMs: number, givesWay?: GivesWay<Job>): Job | undefined {
     if (!this.#hasSlot()) return undefined;
-    const at = this.#queue.findIndex((job) => !this.#mustWait(job, givesWay));
-    if (at < 0) return undefined;
-    const [job] = this.#queue.splice(at, 1);
-    this.#start(job!, nowMs);
+    const crowded = givesWay !== undefined && this.#noMoreGivesWay(givesWay);
+    const at = crowded ? this.#queue.findIndex((job) => !givesWay(job)) : 0;
+    const [job] = at < 0 ? [] : this.#queue.splice(at, 1);
+    if (job !== undefined) this.#start(job, nowMs);
     return job;
   }
 
@@ -193,10 +193,23 @@ export class Uploads<Job extends UploadJob> {
   }
 
   #mustWait(job: Job, givesWay: GivesWay<Job> | undefined): boolean {
-    if (givesWay === undefined || !givesWay(job)) return false;
+    return givesWay !== undefined && givesWay(job) && this.#noMoreGivesWay(givesWay);
+  }
+
+  /** All slots are taken that there are for what gives way. */
+  #noMoreGivesWay(givesWay: GivesWay<Job>): boolean {
     let givingWay = 0;
     for (const [active, { parked }] of this.#active) if (!parked && givesWay(active)) givingWay++;
     return givingWay >= MAX_GIVING_WAY;
+  }
+
+  /** What gives way may wait for long, and leaves room for what does not. */
+  #queueIsFull(job: Job, givesWay: GivesWay<Job> | undefined): boolean {
+    const { maxQueued } = this.#limits;
+    const waiting = this.#queue.length;
+    if (waiting >= maxQueued) return true;
+    if (givesWay === undefined || waiting < maxQueued / 2 || !givesWay(job)) return false;
+    return this.#queue.filter(givesWay).length >= maxQueued / 2;
   }
 
   #hasSlot(): boolean {
