@@ -79,13 +79,22 @@ test('an origin that gives no answer is not tried for each host in turn', async 
   expect(asked).toHaveLength(2);
 });
 
-test('more than 64 questions at once are not asked; when they are answered, others are', async () => {
+test('more than 64 questions at once are not asked of an origin, and no other waits for it; when they are answered, others are', async () => {
   const { asked, answers } = slowOrigin();
   const replies = Array.from({ length: 64 }, (_, tag) => answers.resolve({ ...QUESTION, reference: `t${tag}` }));
   expect(await answers.resolve({ ...QUESTION, reference: 'one-more' })).toEqual({ why: 'busy' });
   expect(asked).toHaveLength(64);
+  const elsewhere = answers.resolve({ ...QUESTION, origin: 'another' });
+  for (const { answer } of asked) answer(found(1));
+  await Promise.all([...replies, elsewhere]);
+  void answers.resolve({ ...QUESTION, reference: 'one-more' });
+  expect(asked).toHaveLength(66);
+});
+
+test('more than 256 questions at once are not asked of all origins together', async () => {
+  const { asked, answers } = slowOrigin();
+  const replies = Array.from({ length: 256 }, (_, at) => answers.resolve({ ...QUESTION, origin: `o${at % 8}`, reference: `t${at}` }));
+  expect(await answers.resolve({ ...QUESTION, origin: 'one-more' })).toEqual({ why: 'busy' });
   for (const { answer } of asked) answer(found(1));
   await Promise.all(replies);
-  void answers.resolve({ ...QUESTION, reference: 'one-more' });
-  expect(asked).toHaveLength(65);
 });

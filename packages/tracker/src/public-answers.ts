@@ -10,8 +10,10 @@ import type { ResolveRequest, ResolveResponse } from '@flotilla/shared/tracker-a
 /** How old an answer may be when it is given. */
 export const FRESH_MS = 3_000;
 const MAX_KEPT = 4096;
-/** Questions to origins at a time: a member that asks for a great many things gets `busy`, and asks the origin itself. */
-const MAX_AT_ONCE = 64;
+/** Questions at a time, to one origin: one that hangs holds up no other. Who asks for more gets `busy`, and asks the origin itself. */
+const MAX_OF_ORIGIN = 64;
+/** And to all. */
+const MAX_AT_ONCE = 256;
 
 export interface PublicAnswersInit {
   /** Asks the origin. Never rejects. */
@@ -31,6 +33,8 @@ export class PublicAnswers {
   readonly #init: PublicAnswersInit;
   /** By question, the oldest first. */
   readonly #kept = new Map<string, Kept>();
+  /** Open questions by origin; none is 0. */
+  readonly #open = new Map<string, number>();
   #atOnce = 0;
 
   constructor(init: PublicAnswersInit) {
@@ -48,14 +52,22 @@ export class PublicAnswers {
   }
 
   #ask(key: string, request: ResolveRequest): Promise<ResolveResponse> {
-    if (this.#atOnce >= MAX_AT_ONCE) return Promise.resolve({ why: 'busy' });
-    this.#atOnce++;
-    const answer = this.#init.ask(request).finally(() => this.#atOnce--);
+    const { origin } = request;
+    if (this.#atOnce >= MAX_AT_ONCE || (this.#open.get(origin) ?? 0) >= MAX_OF_ORIGIN) return Promise.resolve({ why: 'busy' });
+    this.#count(origin, 1);
+    const answer = this.#init.ask(request).finally(() => this.#count(origin, -1));
     this.#kept.delete(key);
     this.#kept.set(key, { askedAtMs: this.#init.now(), answer });
     const [oldest] = this.#kept.keys();
     if (this.#kept.size > MAX_KEPT && oldest !== undefined) this.#kept.delete(oldest);
     return answer;
+  }
+
+  #count(origin: string, step: 1 | -1): void {
+    this.#atOnce += step;
+    const open = (this.#open.get(origin) ?? 0) + step;
+    if (open === 0) this.#open.delete(origin);
+    else this.#open.set(origin, open);
   }
 }
 
