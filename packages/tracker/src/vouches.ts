@@ -7,6 +7,8 @@ import { Bitfield, type IndexRange } from '@flotilla/shared/bitfield';
 import { CHUNK_DIGEST_BYTES } from '@flotilla/shared/chunk-map';
 
 const ENOUGH_SIGNERS = 2;
+/** A digest in a map, about: entry, buffer and its handle. */
+const WITHDRAWN_BYTES = 200;
 
 export interface Vouch {
   readonly digest: Uint8Array;
@@ -53,7 +55,8 @@ export class Vouches {
 
   /** Bytes that this keeps in memory, about. */
   get bytes(): number {
-    return this.#digests === undefined ? 0 : this.chunks * (CHUNK_DIGEST_BYTES + 4);
+    const present = this.#digests === undefined ? 0 : this.chunks * (CHUNK_DIGEST_BYTES + 4);
+    return present + this.#withdrawn.size * WITHDRAWN_BYTES;
   }
 
   /**
