@@ -57,6 +57,14 @@ test('a host that nobody has named is never told to the tracker', async () => {
   expect([asked, fallbacks]).toEqual([[], ['resolve-not-configured']]);
 });
 
+test('what the tracker would refuse is not asked of it, and the next question is', async () => {
+  const { made, asked, fallbacks } = resolver(async () => FOUND);
+  expect(await made.ask(REPOSITORY, { ...TAG, accept: ['x'.repeat(256)] }, never)).toBeUndefined();
+  expect(await made.ask(REPOSITORY, { ...TAG, accept: Array.from({ length: 65 }, (_, at) => `type/${at}`) }, never)).toBeUndefined();
+  expect([asked, fallbacks]).toEqual([[], ['resolve-too-long', 'resolve-too-long']]);
+  expect(await made.ask(REPOSITORY, TAG, never)).toMatchObject({ digest: DIGEST });
+});
+
 test('the tracker may say what a tag is, but not that a digest is another one', async () => {
   const { made, fallbacks } = resolver(async () => FOUND);
   expect(await made.ask(REPOSITORY, { kind: 'blob', reference: `sha256:${'b'.repeat(64)}` }, never)).toBeUndefined();

@@ -7,7 +7,8 @@
 // and is not kept here. Non-goals: who may be told a repository's name (access/), how the tracker is asked (tracker/).
 
 import { isDigest, parseDigest } from '@flotilla/shared/digest';
-import type { ResolveRequest, ResolveResponse } from '@flotilla/shared/tracker-api';
+import { ResolveRequest, type ResolveResponse } from '@flotilla/shared/tracker-api';
+import { Compile } from 'typebox/compile';
 import { toAgentError } from '../errors.ts';
 import type { Descriptor, Granted, Repository } from './ports.ts';
 
@@ -22,9 +23,10 @@ export interface PublicQuestion {
 
 /**
  * How the tracker was no help. `away`: it is not connected, or does not ask origins; `paused`: it has failed a moment ago; `busy`: too much is
- * asked at once, here or there; `not-configured`: it does not know this origin at these URLs; `not-public`: the origin refuses anybody, or has nothing.
+ * asked at once, here or there; `too-long`: the client names more media types, or longer ones, than the tracker takes; `not-configured`: it does
+ * not know this origin at these URLs; `not-public`: the origin refuses anybody, or has nothing.
  */
-type NoHelp = 'away' | 'paused' | 'busy' | 'failed' | 'not-configured' | 'not-public';
+type NoHelp = 'away' | 'paused' | 'busy' | 'failed' | 'too-long' | 'not-configured' | 'not-public';
 
 export interface FleetResolverStatus {
   /** Questions that the tracker answered. */
@@ -55,6 +57,7 @@ const PAUSE_MS = 10_000;
 const MAX_AT_ONCE = 4;
 /** Beyond that the agent asks for itself. */
 const MAX_WAITING = 256;
+const checkRequest = Compile(ResolveRequest);
 
 export class FleetResolver {
   readonly #init: FleetResolverInit;
@@ -74,6 +77,9 @@ export class FleetResolver {
   async ask({ origin, repository }: Repository, { kind, reference, accept = [] }: PublicQuestion, signal: AbortSignal): Promise<Granted<Descriptor> | undefined> {
     const urls = this.#init.urlsOf(origin);
     if (urls === undefined) return this.#none('not-configured');
+    const request = { origin, urls: [...urls], repository, kind, reference, ...(accept.length > 0 && { accept: [...accept] }) };
+    // The tracker would refuse it, and that would look as if the tracker failed.
+    if (!checkRequest.Check(request)) return this.#none('too-long');
     if (this.#init.now() < this.#pausedUntilMs) return this.#none('paused');
     if (this.#waiting.length >= MAX_WAITING) return this.#none('busy');
     const inTime = AbortSignal.any([signal, AbortSignal.timeout(this.#init.timeoutMs ?? TIMEOUT_MS)]);
@@ -84,7 +90,7 @@ export class FleetResolver {
     }
     try {
       inTime.throwIfAborted();
-      const said = await this.#init.ask({ origin, urls: [...urls], repository, kind, reference, ...(accept.length > 0 && { accept: [...accept] }) }, inTime);
+      const said = await this.#init.ask(request, inTime);
       if (said === undefined) return this.#none('away');
       const { found, why } = said;
       if (found === undefined) return this.#none(reasonOf(why));
