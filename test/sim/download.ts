@@ -45,6 +45,8 @@ export interface DownloadWorld {
   readonly links: Links;
   readonly latencyMs: number;
   readonly originUp: Pipe;
+  /** What a connection to the origin takes of a full link, beside one between hosts. */
+  readonly originShare: number;
   readonly down: Pipe;
   readonly peerId: string;
   send(message: AgentMessage): void;
@@ -222,7 +224,7 @@ export class SimDownload implements SwarmMember {
   }
 
   #read(lease: HeldLease): void {
-    const { clock, links, latencyMs, originUp, down } = this.#world;
+    const { clock, links, latencyMs, originUp, originShare, down } = this.#world;
     while (this.#unread(lease) > 0 && this.have.has(lease.next)) lease.next++;
     if (this.#unread(lease) === 0) {
       this.#end(lease);
@@ -230,7 +232,7 @@ export class SimDownload implements SwarmMember {
     }
     const startedMs = clock.nowMs;
     this.#world.asked();
-    lease.flow = new Flow(links, originUp, down, () => this.#chunkRead(lease, startedMs));
+    lease.flow = new Flow(links, originUp, down, () => this.#chunkRead(lease, startedMs), originShare);
     clock.after(2 * latencyMs, () => {
       if (this.#held.has(lease.id)) lease.flow!.start(this.#bytes(lease.next));
     });

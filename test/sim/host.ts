@@ -36,6 +36,7 @@ export interface World {
   readonly links: Links;
   readonly tracker: SimTracker;
   readonly originUp: Pipe;
+  readonly originShare: number;
   host(peerId: string): SimHost | undefined;
   readonly origin: { requests: number; bytes: number };
   count(counter: SwarmCounter | 'hedges', amount: number): void;
@@ -84,12 +85,13 @@ export class SimHost implements WireEnd {
   /** Fetches a blob. `done` is called when all of it is here. */
   pull(key: BlobKey, done: () => void): void {
     if (!this.#alive) return;
-    const { wire, links, originUp, origin } = this.#world;
+    const { wire, links, originUp, originShare, origin } = this.#world;
     const download = new SimDownload(key, {
       clock: wire.clock,
       links,
       latencyMs: wire.latencyMs,
       originUp,
+      originShare,
       down: this.down,
       peerId: this.peerId,
       send: (message) => this.#line.send(message),

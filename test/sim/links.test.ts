@@ -10,7 +10,7 @@ function setUp() {
   return { clock, links: new Links(clock) };
 }
 
-/** Raises all rates together; a pipe that is full stops those that go through it. */
+/** Raises all rates together, each by its weight; a pipe that is full stops those that go through it. */
 function fairRates(flows: readonly Flow[]): Map<Flow, number> {
   const rates = new Map(flows.map((flow) => [flow, 0]));
   const open = new Set(flows);
@@ -18,11 +18,11 @@ function fairRates(flows: readonly Flow[]): Map<Flow, number> {
   while (open.size > 0) {
     let step = Number.POSITIVE_INFINITY;
     for (const pipe of pipes) {
-      const rising = pipe.flows.filter((flow) => open.has(flow)).length;
+      const rising = pipe.flows.reduce((sum, flow) => sum + (open.has(flow) ? flow.weight : 0), 0);
       const used = pipe.flows.reduce((sum, flow) => sum + rates.get(flow)!, 0);
       if (rising > 0) step = Math.min(step, (pipe.capacity - used) / rising);
     }
-    for (const flow of open) rates.set(flow, rates.get(flow)! + step);
+    for (const flow of open) rates.set(flow, rates.get(flow)! + step * flow.weight);
     for (const pipe of pipes) {
       const used = pipe.flows.reduce((sum, flow) => sum + rates.get(flow)!, 0);
       if (used >= pipe.capacity * (1 - 1e-9)) for (const flow of pipe.flows) open.delete(flow);
@@ -53,14 +53,14 @@ test('rates settle within a few percent of max-min fair ones, whatever flows the
   const host = fc.nat(7);
   const fleet = fc.record({
     rates: fc.array(fc.integer({ min: 1, max: 10 }), { minLength: 8, maxLength: 8 }),
-    flows: fc.array(fc.tuple(host, host), { minLength: 1, maxLength: 40 }),
+    flows: fc.array(fc.tuple(host, host, fc.constantFrom(1, 1, 2)), { minLength: 1, maxLength: 40 }),
   });
   await fc.assert(
     fc.asyncProperty(fleet, async ({ rates, flows: pairs }) => {
       const { clock, links } = setUp();
       const ups = rates.map((rate) => new Pipe(rate * 100_000));
       const downs = rates.toReversed().map((rate) => new Pipe(rate * 100_000));
-      const flows = pairs.map(([from, to]) => new Flow(links, ups[from]!, downs[to]!, () => 0));
+      const flows = pairs.map(([from, to, weight]) => new Flow(links, ups[from]!, downs[to]!, () => 0, weight));
       for (const flow of flows) {
         flow.start(1e9);
         await clock.run(() => false, clock.nowMs + 1);

@@ -1,7 +1,7 @@
 // Links as pipes that flows share: each flow goes through the uplink of its sender and the downlink of its receiver.
 //
 // Rates are max-min fair (what TCP comes to, about): every pipe has a level, the highest rate that it lets a flow have, and a flow
-// goes at the lower of its two levels. A pipe's level is the one at which its flows fill it, given what the other ends let them have.
+// goes at the lower of its two levels, times its weight. A pipe's level is the one at which its flows fill it, given what the other ends let them have.
 // When flows come or go, the levels of their pipes are worked out at the end of the tick. Where that changes what other pipes have to
 // give, those are done a little later, and so on: changes below EPSILON are not passed on, and there are at most MAX_STEPS pipes every
 // PASS_ON_MS, so that 1,000 hosts with 25,000 flows cost seconds. Rates of all flows worked out anew at each event would take hours; equal
@@ -37,6 +37,8 @@ export class Pipe {
 export class Flow implements Due {
   readonly up: Pipe;
   readonly down: Pipe;
+  /** What it takes of a full pipe, beside a flow of 1. */
+  readonly weight: number;
   readonly #links: Links;
   /** When so many bytes have gone. @returns how many go next; 0: it has ended */
   readonly #gone: () => number;
@@ -49,11 +51,12 @@ export class Flow implements Due {
   changed = false;
   #ended = true;
 
-  constructor(links: Links, up: Pipe, down: Pipe, gone: () => number) {
+  constructor(links: Links, up: Pipe, down: Pipe, gone: () => number, weight = 1) {
     this.#links = links;
     this.up = up;
     this.down = down;
     this.#gone = gone;
+    this.weight = weight;
   }
 
   get active(): boolean {
@@ -182,7 +185,7 @@ export class Links {
     for (const flow of this.#changed) {
       flow.changed = false;
       if (!flow.active) continue;
-      const rate = Math.min(flow.up.level, flow.down.level);
+      const rate = flow.weight * Math.min(flow.up.level, flow.down.level);
       if (rate === flow.rate) continue;
       flow.bytes = flow.left(nowMs);
       flow.sinceMs = nowMs;
@@ -210,13 +213,15 @@ export class Links {
   #fill(pipe: Pipe): number {
     const { flows, capacity } = pipe;
     // From below: whoever cannot use the present level leaves something to the others.
-    for (let level = capacity / Math.max(1, flows.length); ; ) {
+    let total = 0;
+    for (const { weight } of flows) total += weight;
+    for (let level = capacity / Math.max(1, total); ; ) {
       let left = capacity;
       let sharing = 0;
       for (const flow of flows) {
         const cap = flow.up === pipe ? flow.down.level : flow.up.level;
-        if (cap < level) left -= cap;
-        else sharing++;
+        if (cap < level) left -= flow.weight * cap;
+        else sharing += flow.weight;
       }
       if (sharing === 0) return capacity;
       const next = left / sharing;

@@ -33,6 +33,8 @@ export interface Model {
   readonly quietShare: number;
   /** Of what is sent, so much is lost before the receiver's link and sent again: less room on the sender's. */
   readonly lostShare: number;
+  /** What a connection to the origin takes of a full link, beside one between hosts: it sends without pause, those send chunk by chunk. */
+  readonly originShare: number;
   readonly observe?: FrameObserver;
 }
 
@@ -49,7 +51,7 @@ export interface SimOutcome {
 export async function simulate(plan: Plan, model: Model): Promise<SimOutcome> {
   const clock = new Clock();
   const links = new Links(clock);
-  const { seed, latencyMs, news, runSizes, quietShare, lostShare, observe } = model;
+  const { seed, latencyMs, news, runSizes, quietShare, lostShare, originShare, observe } = model;
   const imageBytes = plan.layerBytes.reduce((sum, bytes) => sum + bytes, 0);
   const counts: Partial<Record<SwarmCounter | 'hedges', number>> = {};
   let sentOnceMs: number | undefined;
@@ -70,6 +72,7 @@ export async function simulate(plan: Plan, model: Model): Promise<SimOutcome> {
     links,
     tracker: new SimTracker({ clock, latencyMs, random: seededRandom(seed), runSizes }),
     originUp: new Pipe(payloadRate(plan.originBps) * (1 - lostShare)),
+    originShare,
     host: (peerId) => hosts.get(peerId),
     origin,
     count: (counter, amount) => (counts[counter] = (counts[counter] ?? 0) + amount),

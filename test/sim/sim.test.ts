@@ -48,6 +48,12 @@ describe('scenarios', () => {
     expect(lastS!).toBeLessThan(othersLastS! / 2);
   });
 
+  test.each([1, 2])('mixed: fast hosts end about when their links allow it, and if the origin takes %f times the share of a peer on slow links', async (originShare) => {
+    const { lastOverBound, copies } = await run('--hosts 8 --rate 12mbit --size 24MiB --scenario mixed', { ...MODEL, originShare });
+    expect(copies).toBe(1);
+    expect(lastOverBound).toBeLessThan(1.1);
+  });
+
   test('churn: the survivors get it, and what had reached the killed alone is read again', async () => {
     const { failures, copies, lastOverBound } = await run('--hosts 15 --size 16MiB --scenario churn');
     expect(failures).toBe(0);

@@ -6,7 +6,7 @@ import { planOf, type Plan } from '../lab/scenarios.ts';
 import { readSimOptions } from './options.ts';
 import type { Model } from './rollout.ts';
 
-export const MODEL: Model = { seed: 1, latencyMs: 30, news: NEWS_WAITS, runSizes: RUN_SIZES, quietShare: 0, lostShare: 0 };
+export const MODEL: Model = { seed: 1, latencyMs: 30, news: NEWS_WAITS, runSizes: RUN_SIZES, quietShare: 0, lostShare: 0, originShare: 2 };
 
 /** `--hosts 8 --size 8MiB` */
 export function planFor(flags: string): Plan {

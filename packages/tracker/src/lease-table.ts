@@ -75,7 +75,7 @@ export class LeaseTable {
   }
 
   add({ id, reader, mode, range: [first, count], windowMs }: LeaseInit, nowMs: number): Lease {
-    const lease: Lease = { id, reader, mode, first, count, unread: new Bitfield(count), windowMs, deadlineMs: nowMs + windowMs, movedAtMs: nowMs, bytes: 0, chunksRead: 0 };
+    const lease: Lease = { id, reader, mode, first, count, unread: new Bitfield(count), windowMs, deadlineMs: nowMs + windowMs, movedAtMs: nowMs, bytes: 0, chunksRead: 0, recalled: false };
     this.#leases.set(id, lease);
     for (let offset = 0; offset < count; offset++) {
       // A stream passes over what others hold or read already; that is not its own.

@@ -79,6 +79,8 @@ export interface Lease {
   bytes: number;
   /** Chunks told as read. */
   chunksRead: number;
+  /** Its reader was asked to give it back unread. */
+  recalled: boolean;
 }
 
 /** What a book tells the world, and what it asks of it. */

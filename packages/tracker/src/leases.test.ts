@@ -97,6 +97,46 @@ describe('runs', () => {
     expect(fleet.grants('slow').some(({ first }) => first >= 300)).toBe(true);
   });
 
+  test('are left to others by who gains chunks at less than a third of what is usual, and its spare is asked back, until it gains as others do', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(1000);
+    const names = ['a', 'b', 'c', 'slow'];
+    for (const peer of names) fleet.reader(peer, blob);
+    let held = 900;
+    /** A second in which peers bring chunks, these many to the slow one. */
+    const second = (slow: number): void => {
+      for (let turn = 0; turn < 5; turn++) {
+        for (const peer of ['a', 'b', 'c']) fleet.say(peer, { type: 'have', blob, ranges: [[held, 4]] });
+        if (turn === 0 && slow > 0) fleet.say('slow', { type: 'have', blob, ranges: [[held, slow]] });
+        held += 4;
+        fleet.pass(200);
+      }
+    };
+    second(3);
+    const [current, spare] = fleet.grants('slow');
+    expect(fleet.told('slow', 'revoke')).toEqual([]);
+    second(3);
+    expect(fleet.told('slow', 'revoke'), 'what it reads, it reads to its end').toEqual([{ type: 'revoke', leaseId: spare!.leaseId, keep: 0 }]);
+    fleet.say('slow', { type: 'release', leaseId: spare!.leaseId, reason: 'unneeded' }, need(blob, 1));
+    fleet.done('slow', current!);
+    // It reads at its origin as fast as all others: their uplink is the same.
+    fleet.say('slow', need(blob, 2, 100_000));
+    for (const peer of ['a', 'b', 'c']) {
+      for (const grant of fleet.grants(peer)) fleet.done(peer, grant);
+      fleet.say(peer, need(blob, 2, 100_000));
+    }
+    fleet.pass(100);
+    expect(fleet.grants('slow')).toHaveLength(2);
+    const others = ['a', 'b', 'c'].flatMap((peer) => fleet.grants(peer));
+    expect(others.map(({ first }) => first), 'what it gave back is read by others').toContain(spare!.first);
+    // Two fifths are not what is usual.
+    second(8);
+    expect(fleet.grants('slow')).toHaveLength(2);
+    second(20);
+    second(0);
+    expect(fleet.grants('slow')).toHaveLength(4);
+  });
+
   test('are given to a slow reader while the origin of all others has them wait', () => {
     const fleet = new TestFleet();
     const blob = blobOf(400);

@@ -60,7 +60,11 @@ export class LeaseBook {
   readonly #askers = new Set<Reader>();
   /** Trusted readers that can read and lack chunks: the runs are shared among them. */
   readonly #sharers = new Set<Reader>();
-  readonly #pace = new Pace(this.#sharers, (reader) => this.#out.throttledUntilMs(reader.origin, reader.peer));
+  readonly #pace = new Pace(
+    this.#sharers,
+    (reader) => this.#out.throttledUntilMs(reader.origin, reader.peer),
+    ({ peer }) => this.holdings.count(peer),
+  );
   #aloneSinceMs: number | undefined;
   #hedged: Bitfield | undefined;
   #grants = 0;
@@ -195,7 +199,7 @@ export class LeaseBook {
     const { reader } = lease;
     switch (reason) {
       case 'unneeded':
-        if (lease.chunksRead === 0 && ++reader.idleReleases > MAX_IDLE_RELEASES) backOff(reader, 0, nowMs);
+        if (lease.chunksRead === 0 && !lease.recalled && ++reader.idleReleases > MAX_IDLE_RELEASES) backOff(reader, 0, nowMs);
         break;
       case 'failed':
         backOff(reader, retryAfterMs ?? 0, nowMs);
@@ -300,7 +304,7 @@ export class LeaseBook {
   tick(nowMs: number): void {
     for (const lease of this.#table.values()) if (lease.deadlineMs <= nowMs) this.#expire(lease, nowMs);
     this.#limit.step(nowMs, () => this.#ready());
-    this.#pace.step(nowMs);
+    if (this.#pace.step(nowMs)) this.#recallSpares();
   }
 
   status(): ReaderStatus[] {
@@ -328,6 +332,21 @@ export class LeaseBook {
       if (less === true || less < 0) best = reader;
     }
     return best;
+  }
+
+  /** What who is slow has not begun to read, others read sooner: it is asked back, and is granted to them once it is. */
+  #recallSpares(): void {
+    for (const reader of this.#sharers) {
+      if (!this.#pace.passesOver(reader)) continue;
+      const [current, ...spares] = reader.leases.filter(({ mode }) => mode === 'run');
+      // With its last chunk under way the spare is begun.
+      if (current === undefined || current.unread.count < 2) continue;
+      for (const spare of spares) {
+        if (spare.recalled || spare.bytes > 0) continue;
+        spare.recalled = true;
+        this.#out.send(reader.peer, { type: 'revoke', leaseId: spare.id, keep: 0 });
+      }
+    }
   }
 
   /** The lowest run of chunks that this reader may have. */
