@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isMainThread } from 'node:worker_threads';
 import { nodeDiskIo } from '@flotilla/agent/store/disk-io';
 
 const LOOK_MS = 50;
@@ -15,7 +16,7 @@ const file = process.env['FAULT_FILE'];
 let fault = '';
 setInterval(() => {
   fault = file === undefined ? '' : readFileSync(file, 'utf8').trim();
-  if (fault === 'cpu') keepBusy();
+  if (fault === 'cpu' && isMainThread) keepBusy();
 }, LOOK_MS).unref();
 
 let disk: Promise<unknown> = Promise.resolve();

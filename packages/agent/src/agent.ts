@@ -80,6 +80,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   const startedMs = Date.now();
   const metrics = createMetrics();
   const vitals = new Vitals({ now: Date.now, mayName: (secret) => config.tellPrivateNames || !secret });
+  opened.defer(() => vitals.close());
   const store = await openStore({
     dir: config.data,
     io: { ...nodeDiskIo, write: (...args) => vitals.disk.measure(() => nodeDiskIo.write(...args)), sync: (file) => vitals.disk.measure(() => nodeDiskIo.sync(file)) },

@@ -22,6 +22,8 @@ export const MAX_FAULTS = 64;
 export const MAX_ERRORS = 10;
 export const MAX_DETAIL_PEERS = 64;
 export const MAX_DETAIL_DOWNLOADS = 32;
+/** A main thread that is at work for this share of the time is full. */
+export const FULL_LOOP = 0.9;
 
 /** How the host itself did in the last second. */
 export const Vitals = Type.Object({

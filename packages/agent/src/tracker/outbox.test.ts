@@ -1,3 +1,4 @@
+import { FULL_LOOP } from '@flotilla/shared/agent-report';
 import { MAX_BATCH_BYTES, MessageBatch, type AgentMessage } from '@flotilla/shared/tracker-api';
 import * as fc from 'fast-check';
 import { Compile } from 'typebox/compile';
@@ -45,6 +46,15 @@ describe('when a post is due', () => {
       expect(outbox.dueMs).toBe(Number.POSITIVE_INFINITY);
     },
   );
+});
+
+test('figures wait, but not those of a host whose thread is full', () => {
+  const outbox = new Outbox();
+  const vitals = { atMs: 0, peerRate: 0, originRate: 0, uploadRate: 0, loop: FULL_LOOP - 0.01, cpu: 0, diskWriteMs: 0, diskBusy: 0, peers: 0, sources: 0, missingBytes: 0, freeBytes: 0, memoryBytes: 0 };
+  outbox.push({ ...stats(1), vitals } as AgentMessage, 1_000);
+  expect(outbox.dueMs).toBe(1_000 + COALESCE_MS);
+  outbox.push({ ...stats(2), vitals: { ...vitals, loop: FULL_LOOP } } as AgentMessage, 1_010);
+  expect(outbox.dueMs).toBe(1_010);
 });
 
 describe('merging', () => {

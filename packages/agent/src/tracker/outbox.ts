@@ -5,6 +5,7 @@
 // Bound: MAX_QUEUED messages. Past it progress and stats are dropped, then the outbox is overfull: the session must be opened
 // anew, which tells everything afresh from the members' own state. Nothing else is ever lost silently.
 
+import { FULL_LOOP } from '@flotilla/shared/agent-report';
 import { toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { MAX_BATCH_BYTES, type AgentMessage } from '@flotilla/shared/tracker-api';
 
@@ -53,7 +54,7 @@ export class Outbox {
 
   push(message: AgentMessage, nowMs: number): void {
     if (!this.#merge(message) && !this.#append(message)) return;
-    this.#dueMs = Math.min(this.#dueMs, URGENT.has(message.type) ? nowMs : nowMs + COALESCE_MS);
+    this.#dueMs = Math.min(this.#dueMs, isUrgent(message) ? nowMs : nowMs + COALESCE_MS);
   }
 
   /** The oldest messages that fit into one post; undefined: nothing waits. What stays is due at once. */
@@ -129,6 +130,11 @@ export class Outbox {
     const lane = laneOf(slot.message);
     if (this.#last.get(lane) === slot) this.#last.delete(lane);
   }
+}
+
+/** A host whose thread is full comes late to whatever it puts off, and somebody waits to hear why it is slow. */
+function isUrgent(message: AgentMessage): boolean {
+  return URGENT.has(message.type) || (message.type === 'stats' && (message.vitals?.loop ?? 0) >= FULL_LOOP);
 }
 
 /** Messages of one lane stay in order and may be merged; lanes do not depend on one another. */

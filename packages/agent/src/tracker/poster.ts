@@ -11,6 +11,8 @@ import { Outbox, type OutboxBatch } from './outbox.ts';
 
 /** How often one batch is tried before the session is given up. */
 const MAX_TRIES = 3;
+/** How often within the time between two reports it is looked whether one is due. */
+const STATS_LOOKS = 4;
 
 interface PosterComponents {
   readonly client: TrackerClient;
@@ -44,6 +46,8 @@ export class Poster {
   #sequence = 0;
   #posting: Promise<void> | undefined;
   #cancelDue: () => void = () => undefined;
+  /** For when the timer of the next post is set. */
+  #plannedMs = Number.POSITIVE_INFINITY;
   #cancelStats: () => void = () => undefined;
   #statsAtMs = 0;
   #wasBusy = false;
@@ -92,20 +96,27 @@ export class Poster {
     this.#outbox.clear();
   }
 
+  /** A timer that is set stays: set anew by each message, it would never come to its turn on a loop that is full. */
   #schedule(): void {
-    this.#cancelDue();
     const { dueMs } = this.#outbox;
-    if (this.#posting !== undefined || dueMs === Number.POSITIVE_INFINITY) return;
+    if (this.#posting !== undefined || dueMs >= this.#plannedMs) return;
+    this.#cancelDue();
+    this.#plannedMs = dueMs;
     // Even what is due at once waits for the end of this turn of the loop, and takes along what else it brings.
     this.#cancelDue = this.#with.clock.after(Math.max(0, dueMs - this.#with.clock.nowMs()), () => this.#startPosting());
   }
 
   #startPosting(): void {
+    this.#cancelDue();
+    this.#plannedMs = Number.POSITIVE_INFINITY;
     this.#posting ??= this.#postOne()
       .catch((error: unknown) => this.#fail(toAgentError(error)))
       .finally(() => {
         this.#posting = undefined;
-        if (!this.#abort.signal.aborted) this.#schedule();
+        if (this.#abort.signal.aborted) return;
+        // What became due meanwhile has waited: turns of a busy loop are long.
+        if (this.#outbox.dueMs <= this.#with.clock.nowMs()) this.#startPosting();
+        else this.#schedule();
       });
   }
 
@@ -138,17 +149,23 @@ export class Poster {
     this.#listener.failed(error);
   }
 
+  /** Looked at more often than told: on a loop that is full a timer comes a turn or two late. */
   #tellStats(): void {
     const { clock } = this.#with;
+    const { heartbeatMs } = this.#init.welcome;
+    const everyMs = Math.min(this.#init.busyStatsMs, heartbeatMs);
+    this.#cancelStats = clock.after(everyMs / STATS_LOOKS, () => this.#tellStats());
+    const nowMs = clock.nowMs();
+    const sinceMs = nowMs - this.#statsAtMs;
+    if (sinceMs < everyMs * (1 - 0.5 / STATS_LOOKS)) return;
     const busy = this.#init.urgent();
     // Once more after the last pull, so that the tracker sees it end.
-    const due = clock.nowMs() - this.#statsAtMs >= this.#init.welcome.heartbeatMs;
-    if (busy || this.#wasBusy || due) {
-      this.#statsAtMs = clock.nowMs();
+    if (busy || this.#wasBusy || sinceMs >= heartbeatMs) {
+      this.#statsAtMs = nowMs;
       this.send({ type: 'stats', ...this.#init.stats() });
+      if (this.#outbox.dueMs <= nowMs) this.#startPosting();
     }
     this.#wasBusy = busy;
-    this.#cancelStats = clock.after(Math.min(this.#init.busyStatsMs, this.#init.welcome.heartbeatMs), () => this.#tellStats());
   }
 
   #wait(delayMs: number): Promise<void> {

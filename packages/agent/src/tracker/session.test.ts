@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Vitals } from '@flotilla/shared/agent-report';
 import { caPin, type JoinToken } from '@flotilla/shared/join-token';
 import type { AgentMessage, TrackerEvent } from '@flotilla/shared/tracker-api';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -19,6 +20,7 @@ const token: JoinToken = { id: 'token-1', secret: Buffer.alloc(32, 7).toString('
 const blob = { digest: `sha256:${'a'.repeat(64)}`, size: 1_000_000 };
 const need = { type: 'need', blob, runs: 1, originRate: 0 } as const satisfies AgentMessage;
 const have = (index: number): AgentMessage => ({ type: 'have', blob, ranges: [[index, 1]] });
+const IDLE: Vitals = { atMs: 0, peerRate: 0, originRate: 0, uploadRate: 0, loop: 0, cpu: 0, diskWriteMs: 0, diskBusy: 0, peers: 0, sources: 0, missingBytes: 0, freeBytes: 0, memoryBytes: 0 };
 const withoutStats = (messages: readonly AgentMessage[]): AgentMessage[] => messages.filter(({ type }) => type !== 'stats');
 
 /** What the session tells, to be waited for. */
@@ -92,7 +94,7 @@ async function startTracker(tls = false, port = 0): Promise<{ tracker: TestTrack
   return { tracker, url };
 }
 
-function startSession(urls: readonly string[], joinToken: JoinToken = token, pullsActive = () => 0): TrackerSession {
+function startSession(urls: readonly string[], joinToken: JoinToken = token, pullsActive = () => 0, more: () => object = () => ({})): TrackerSession {
   const session = new TrackerSession(
     { client, identity, membership, clock, random: () => 0.5, log: { info: () => undefined, warn: () => undefined } },
     {
@@ -103,6 +105,7 @@ function startSession(urls: readonly string[], joinToken: JoinToken = token, pul
         bytes: { peer: 1, origin: 2, store: 3, uploaded: 4, duplicate: 5 },
         pulls: { active: pullsActive(), done: 0, failed: 0 },
         store: { bytes: 0, limit: 0, blobs: 0 },
+        ...more(),
       }),
     },
     listener,
@@ -329,6 +332,49 @@ describe('posts', () => {
     await turning(tracker, () => told() === 3);
     for (let second = 0; second < 20; second++) clock.advance(1_000);
     expect(told()).toBe(3);
+  });
+
+  test('a host whose thread is full tells so in the turn in which it sees it', async () => {
+    const { tracker, url } = await startTracker();
+    tracker.heartbeatMs = 30_000;
+    let loop = 0.5;
+    startSession([url], token, () => 1, () => ({ vitals: { ...IDLE, loop } }));
+    await listener.until(() => listener.opens.length === 1);
+    const told = (): number[] => tracker.sessions[0]!.messages.flatMap((message) => (message.type === 'stats' ? [message.vitals!.loop] : []));
+    clock.advance(COALESCE_MS);
+    await tracker.until(() => told().length === 1);
+    loop = 0.95;
+    // A second after the first, and no time passes after it is made.
+    clock.advance(1_000 - COALESCE_MS);
+    await tracker.until(() => told().length === 2);
+    expect(told()).toEqual([0.5, 0.95]);
+  });
+
+  test('a loop that comes late to its timers reports as often as it can, once each time', async () => {
+    const { tracker, url } = await startTracker();
+    tracker.heartbeatMs = 30_000;
+    startSession([url], token, () => 1, () => ({ vitals: { ...IDLE, loop: 1 } }));
+    await listener.until(() => listener.opens.length === 1);
+    const told = (): number => tracker.sessions[0]!.messages.filter(({ type }) => type === 'stats').length;
+    await turning(tracker, () => told() === 1);
+    for (let turn = 2; turn < 8; turn++) {
+      clock.advanceLate(950);
+      await turning(tracker, () => told() === turn);
+    }
+    clock.advanceLate(10_000);
+    await turning(tracker, () => told() === 8);
+  });
+
+  test('a message does not put off the post that others wait for', async () => {
+    const { tracker, url } = await startTracker();
+    const session = startSession([url]);
+    await listener.until(() => listener.opens.length === 1);
+    const set = clock.set;
+    for (let index = 0; index < 50; index++) session.send(have(index));
+    expect(clock.set - set).toBeLessThanOrEqual(1);
+    session.send({ type: 'release', leaseId: 'l', reason: 'failed' });
+    expect(clock.set - set).toBeLessThanOrEqual(2);
+    await turning(tracker, () => withoutStats(tracker.sessions[0]!.messages).length === 2);
   });
 
   test('what waits at the end is posted before the session is closed', async () => {

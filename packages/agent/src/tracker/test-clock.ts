@@ -5,6 +5,8 @@ import type { Clock } from './clock.ts';
 export class TestClock implements Clock {
   #nowMs: number;
   #waiting: { atMs: number; action: () => void }[] = [];
+  /** How many timers were set. */
+  set = 0;
 
   constructor(nowMs = Date.now()) {
     this.#nowMs = nowMs;
@@ -19,6 +21,7 @@ export class TestClock implements Clock {
   }
 
   after(delayMs: number, action: () => void): () => void {
+    this.set++;
     const entry = { atMs: this.#nowMs + delayMs, action };
     this.#waiting.push(entry);
     return () => {
@@ -36,5 +39,14 @@ export class TestClock implements Clock {
       next.action();
     }
     this.#nowMs = untilMs;
+  }
+
+  /** As after a long turn of a busy loop: what was due meanwhile comes at its end. */
+  advanceLate(ms: number): void {
+    const dueMs = this.#nowMs + ms;
+    const due = this.#waiting.filter(({ atMs }) => atMs <= dueMs).sort((a, b) => a.atMs - b.atMs);
+    this.#waiting = this.#waiting.filter(({ atMs }) => atMs > dueMs);
+    this.#nowMs = dueMs;
+    for (const { action } of due) action();
   }
 }

@@ -19,6 +19,8 @@ class World {
   totals = { bytes: { peer: 0, origin: 0, store: 0, uploaded: 0, duplicate: 0 }, pulls: { active: 1, done: 0, failed: 0 }, store: { bytes: 1, limit: 2, blobs: 1 } };
   downloads: DownloadStatus[] = [];
   originBytes = 0;
+  /** What has come from the one peer. */
+  peerBytes = 5;
   loop = 0.25;
   cpuMs = 0;
   faults = new OriginFaults(() => undefined);
@@ -29,7 +31,7 @@ class World {
     this.reporter = new Reporter({
       totals: () => this.totals,
       downloads: () => this.downloads,
-      peers: () => [{ peerId: PEER, downRate: 1000.4, upRate: 10, bytesDown: 5, bytesUp: 6 }],
+      peers: () => [{ peerId: PEER, downRate: 1000.4, upRate: 10, bytesDown: this.peerBytes, bytesUp: 6 }],
       freeBytes: () => 1e12,
       originBytes: () => this.originBytes,
       uploadedBytes: () => this.totals.bytes.uploaded,
@@ -40,7 +42,7 @@ class World {
       told: this.told,
       now: () => this.nowMs,
       wallClock: () => 1_800_000_000_000 + this.nowMs,
-      loopUtilization: () => this.loop,
+      loopShare: () => this.loop,
       cpuMs: () => this.cpuMs,
       memoryBytes: () => 2e8,
       ...more,
@@ -55,11 +57,13 @@ function download(more: Partial<DownloadStatus> = {}): DownloadStatus {
 test('a second at work, in figures', () => {
   const world = new World();
   world.downloads = [download({ sources: [{ peerId: PEER, held: 5, useful: true, downRate: 1, upRate: 0, bytesDown: 0, bytesUp: 0 }, { peerId: 'other', held: 5, useful: false, downRate: 0, upRate: 0, bytesDown: 0, bytesUp: 0 }] })];
+  world.reporter.stats();
   world.nowMs += 1_000;
+  world.peerBytes += 10_000;
   world.originBytes = 1_000_000;
   world.cpuMs = 1_500;
   const { vitals, limits, faults, detail } = world.reporter.stats();
-  expect(vitals).toMatchObject({ peerRate: 1000, originRate: 600_000, loop: 0.25, cpu: 1.5, peers: 1, sources: 1, missingBytes: 786_432 });
+  expect(vitals).toMatchObject({ peerRate: 6_000, originRate: 600_000, loop: 0.25, cpu: 1.5, peers: 1, sources: 1, missingBytes: 786_432 });
   expect([limits, faults, detail]).toEqual([{ download: 5_000_000 }, undefined, undefined]);
 });
 
@@ -70,8 +74,10 @@ test('who only sends tells it each second until it has stopped; a pull that is o
     return world.reporter.stats().vitals!;
   };
   world.downloads = [download()];
+  second();
   world.originBytes += 5_000_000;
-  expect(second()).toMatchObject({ peerRate: 1000, originRate: 3_000_000, uploadRate: 0 });
+  world.peerBytes += 1_000_000;
+  expect(second()).toMatchObject({ peerRate: 600_000, originRate: 3_000_000, uploadRate: 0 });
   expect(world.reporter.urgent).toBe(false);
   world.downloads = [];
   world.totals.bytes.uploaded += 1_000_000;
@@ -86,6 +92,20 @@ test('who only sends tells it each second until it has stopped; a pull that is o
   // After a long silence the window says it all.
   world.totals.bytes.uploaded += 30_000_000;
   expect(second(30_000).uploadRate).toBe(1_000_000);
+});
+
+test('of a peer that is new it is not known since when its bytes came; those of one that has gone are no debt', () => {
+  let peers: { peerId: string; bytesDown: number }[] = [];
+  const world = new World({ peers: () => peers.map((peer) => ({ ...peer, downRate: 0, upRate: 0, bytesUp: 0 })) });
+  world.downloads = [download()];
+  const rateWith = (...connected: typeof peers): number => {
+    world.nowMs += 1_000;
+    peers = connected;
+    return world.reporter.stats().vitals!.peerRate;
+  };
+  expect(rateWith({ peerId: 'a', bytesDown: 1e9 })).toBe(0);
+  expect(rateWith({ peerId: 'a', bytesDown: 1e9 + 1e6 }, { peerId: 'b', bytesDown: 1e9 })).toBe(600_000);
+  expect(rateWith({ peerId: 'b', bytesDown: 1e9 + 1e6 })).toBe(840_000);
 });
 
 test('asked twice in a moment it does not sample anew; what is told once is told once', () => {
@@ -120,7 +140,7 @@ test('whatever the sources say, the tracker takes it', () => {
   const odd = fc.oneof(fc.double(), fc.constantFrom(Number.NaN, -1, Number.POSITIVE_INFINITY, 1e300));
   fc.assert(
     fc.property(odd, odd, odd, odd, odd, fc.string({ maxLength: 400 }), (a, b, c, d, e, text) => {
-      const world = new World({ freeBytes: () => a, loopUtilization: () => b, memoryBytes: () => c, peers: () => [{ peerId: PEER, downRate: d, upRate: e, bytesDown: a, bytesUp: b }] });
+      const world = new World({ freeBytes: () => a, loopShare: () => b, memoryBytes: () => c, peers: () => [{ peerId: PEER, downRate: d, upRate: e, bytesDown: a, bytesUp: b }] });
       world.downloads = [download({ lastError: text, held: 20 })];
       world.told.error(text, text);
       world.told.manifest({ repository: { origin: text, repository: text }, digest: DIGEST, size: 1, mediaType: text, tag: text, references: [], platforms: new Map(), named: true });

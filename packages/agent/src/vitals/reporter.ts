@@ -46,8 +46,8 @@ export interface ReporterSources {
   readonly now: () => number;
   /** Unix ms. */
   readonly wallClock: () => number;
-  /** Share of time at work since the last call, 0 to 1. */
-  readonly loopUtilization: () => number;
+  /** Share of the last second that the main thread was at work, 0 to 1. */
+  readonly loopShare: () => number;
   /** CPU time of the process in ms, since any moment. */
   readonly cpuMs: () => number;
   readonly memoryBytes: () => number;
@@ -57,7 +57,9 @@ export class Reporter {
   readonly #from: ReporterSources;
   #sampled: { readonly atMs: number; readonly vitals: Vitals } | undefined;
   #last: { readonly atMs: number; readonly originBytes: number; readonly uploaded: number; readonly cpuMs: number };
-  #rates = { origin: 0, upload: 0 };
+  #rates = { peer: 0, origin: 0, upload: 0 };
+  /** Of each peer that is connected, what had come from it at the last sample. */
+  #fromPeers: ReadonlyMap<string, number> = new Map();
   #watchedUntilMs = 0;
   #faultsTold = 0;
 
@@ -101,20 +103,24 @@ export class Reporter {
   #sample(running: readonly DownloadStatus[]): Vitals {
     const nowMs = this.#from.now();
     if (this.#sampled !== undefined && nowMs - this.#sampled.atMs < MIN_WINDOW_MS) return this.#sampled.vitals;
-    const { peers, disk, freeBytes, originBytes, uploadedBytes, loopUtilization, cpuMs, memoryBytes, wallClock } = this.#from;
+    const { peers, disk, freeBytes, originBytes, uploadedBytes, loopShare, cpuMs, memoryBytes, wallClock } = this.#from;
     const connected = peers();
     const write = disk.take();
+    const fromPeers = new Map(connected.map(({ peerId, bytesDown }) => [peerId, bytesDown]));
+    const peerBytes = [...fromPeers].reduce((sum, [peerId, bytes]) => sum + Math.max(0, bytes - (this.#fromPeers.get(peerId) ?? bytes)), 0);
+    this.#fromPeers = fromPeers;
     const current = { atMs: nowMs, originBytes: originBytes(), uploaded: uploadedBytes(), cpuMs: cpuMs() };
     const windowMs = Math.max(1, nowMs - this.#last.atMs);
     // What runs down after a pull would be told until the next heartbeat: a pull that is over gets nothing.
+    this.#rates.peer = running.length === 0 ? 0 : smooth(this.#rates.peer, peerBytes, windowMs);
     this.#rates.origin = running.length === 0 && current.originBytes === this.#last.originBytes ? 0 : smooth(this.#rates.origin, current.originBytes - this.#last.originBytes, windowMs);
     this.#rates.upload = smooth(this.#rates.upload, current.uploaded - this.#last.uploaded, windowMs);
     const vitals: Vitals = {
       atMs: whole(wallClock()),
-      peerRate: running.length === 0 ? 0 : whole(connected.reduce((sum, { downRate }) => sum + downRate, 0)),
+      peerRate: whole(this.#rates.peer),
       originRate: whole(this.#rates.origin),
       uploadRate: whole(this.#rates.upload),
-      loop: share(loopUtilization()),
+      loop: share(loopShare()),
       cpu: Math.min(1024, Math.max(0, (current.cpuMs - this.#last.cpuMs) / windowMs)),
       diskWriteMs: Math.max(0, write.meanMs),
       diskBusy: share(write.busy),

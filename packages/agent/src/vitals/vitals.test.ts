@@ -20,4 +20,5 @@ test('a thread that never rests is seen as such', () => {
   // How much of a processor it got is the machine's affair.
   expect(told!.cpu).toBeGreaterThan(0);
   expect(told!.memoryBytes).toBeGreaterThan(1e6);
+  vitals.close();
 });

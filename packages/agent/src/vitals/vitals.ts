@@ -10,9 +10,12 @@ import { formatPlatform, indexEntries } from '../content/platform.ts';
 import type { Caller, Content, Source } from '../content/ports.ts';
 import { ERRORS, type AgentError } from '../errors.ts';
 import { BusyMeter } from './busy-meter.ts';
+import { LoopMeter } from './loop-meter.ts';
 import { OriginFaults } from './origin-faults.ts';
 import { Reporter, type ReporterSources } from './reporter.ts';
 import { ToldOnce } from './told-once.ts';
+
+const MARK_MS = 200;
 
 export interface VitalsInit {
   /** Unix ms. */
@@ -27,12 +30,19 @@ export class Vitals {
   readonly #told: ToldOnce;
   readonly #init: VitalsInit;
   readonly #request = new AsyncLocalStorage<string>();
+  readonly #loop = new LoopMeter(() => performance.eventLoopUtilization());
+  readonly #marking: NodeJS.Timeout;
   #originBytes = 0;
 
   constructor(init: VitalsInit) {
     this.#init = init;
     this.#told = new ToldOnce(init.now);
     this.faults = new OriginFaults((error) => this.error(error));
+    this.#marking = setInterval(() => this.#loop.mark(), MARK_MS).unref();
+  }
+
+  close(): void {
+    clearInterval(this.#marking);
   }
 
   /** What the client at work calls its request. */
@@ -87,7 +97,6 @@ export class Vitals {
 
   /** The report, of what is here and what only the agent knows. */
   reporter(sources: Pick<ReporterSources, 'totals' | 'downloads' | 'peers' | 'freeBytes' | 'uploadedBytes' | 'limits' | 'brakes'>): Reporter {
-    let lastLoop = performance.eventLoopUtilization();
     return new Reporter({
       ...sources,
       originBytes: () => this.#originBytes,
@@ -96,12 +105,7 @@ export class Vitals {
       told: this.#told,
       now: () => performance.now(),
       wallClock: this.#init.now,
-      loopUtilization: () => {
-        const loop = performance.eventLoopUtilization();
-        const { utilization } = performance.eventLoopUtilization(loop, lastLoop);
-        lastLoop = loop;
-        return utilization;
-      },
+      loopShare: () => this.#loop.share(),
       cpuMs: () => {
         const { userCPUTime, systemCPUTime } = resourceUsage();
         return (userCPUTime + systemCPUTime) / 1000;

@@ -9,14 +9,13 @@
 // The order matters: a limit explains a low rate whatever else is busy; a thread that is full makes writes look slow, so CPU comes before disk;
 // the link is what is left when peers are there and nothing on the host is full. Non-goals: what to say of the whole fleet (verdict.ts).
 
-import type { FaultKind } from '@flotilla/shared/agent-report';
+import { FULL_LOOP, type FaultKind } from '@flotilla/shared/agent-report';
 import type { SlowReason } from '@flotilla/shared/live-api';
 
 /** A host is slow below this share of what others get. */
 const SLOW_SHARE = 0.5;
 /** A rate within this share of a limit is held by the limit. */
 const AT_LIMIT_SHARE = 0.75;
-const FULL_LOOP = 0.9;
 const BUSY_DISK = 0.6;
 /** A write of a chunk that takes longer is no write of a healthy disk. */
 const SLOW_WRITE_MS = 50;
