@@ -101,7 +101,7 @@ export interface StoredBlob {
   readonly mediaType: string | undefined;
   /** 32 bytes per chunk, in order. */
   readonly chunkDigests: readonly Uint8Array[];
-  /** Reads a whole chunk that has its digest, as disks rot. @throws STORE_CORRUPT, and the blob is dropped */
+  /** Reads a whole chunk that has its digest, as disks rot. May be released (chunk-memory.ts). @throws STORE_CORRUPT, and the blob is dropped */
   readChunk(index: number): Promise<Uint8Array>;
   /**
    * Verified bytes of the range in order, read ahead. A piece is lent: its memory is used again once the next one is asked for.
@@ -118,9 +118,9 @@ export interface PartialBlob {
   /** What was found on disk and hashed again at opening, and what was written since. */
   readonly have: ReadonlyBitfield;
   digestOf(index: number): Uint8Array | undefined;
-  /** Stores verified bytes; on return they can be read: from memory where the disk is full or fails, see `kept`. */
+  /** Stores verified bytes, which are its own from then on; on return they can be read: from memory where the disk is full or fails, see `kept`. */
   write(index: number, digest: Uint8Array, bytes: Uint8Array): Promise<void>;
-  /** The whole chunk, from memory where it is recent. @throws STORE_CORRUPT, after which the chunk is in `have` no more */
+  /** The whole chunk, from memory where it is recent. May be released (chunk-memory.ts). @throws STORE_CORRUPT, after which the chunk is in `have` no more */
   read(index: number): Promise<Uint8Array>;
   /** Forgets chunks: found wrong, or (kept: false) passed by all readers. When this has been called `have` is without them. */
   drop(ranges: readonly IndexRange[]): Promise<void>;
@@ -157,6 +157,7 @@ export interface Holding {
   readonly have: ReadonlyBitfield;
   /** Known for every chunk in `have`. */
   digestOf(index: number): Uint8Array | undefined;
+  /** May be released (chunk-memory.ts). */
   readChunk(index: number): Promise<Uint8Array>;
 }
 

@@ -6,6 +6,7 @@
 
 import type { IndexRange, ReadonlyBitfield } from '@flotilla/shared/bitfield';
 import { chunkSize, type BlobKey, type ByteRange } from '@flotilla/shared/chunk-map';
+import { release } from '../chunk-memory.ts';
 import type { AgentError } from '../errors.ts';
 import type { OnServed } from './ports.ts';
 import { ReadPlan } from './read-plan.ts';
@@ -198,7 +199,7 @@ export class Readers {
   }
 
   /**
-   * Resolves once the first bytes are here; then yields the range, or several one after the other.
+   * Resolves once the first bytes are here; then yields the range, or several one after the other. A piece is lent until the next one is asked for.
    * The end of a whole-blob read waits for the verified digest. A list of ranges is fetched no further ahead than it is read.
    * The reader is gone when the iteration ends or the signal aborts.
    */
@@ -230,6 +231,8 @@ export class Readers {
           reader.taken += to - from;
           reader.onBytes?.(this.#chunks.sourceOf(visit.index), to - from);
         }
+        // Asked for more: the last piece has been dealt with. Where the iteration ends before, somebody may still have it.
+        release(bytes);
         reader.at++;
         this.#changed(this.#lookAhead(reader) ? 'ahead' : 'cursor');
       }

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { release } from '../chunk-memory.ts';
 import { ChunkCache } from './chunk-cache.ts';
 
 const bytes = (length: number, fill = 0): Uint8Array => new Uint8Array(length).fill(fill);
@@ -31,6 +32,21 @@ describe('ChunkCache', () => {
       cache.put(owner, 0, large.subarray(0, 100));
       expect(cache.get(owner, 0)?.buffer.byteLength).toBe(100);
     }
+  });
+
+  it('frees what it drops, unless somebody still uses it', () => {
+    const cache = new ChunkCache(100_000);
+    const owner = cache.newOwner();
+    const [first, second, third] = [bytes(40_000, 1), bytes(40_000, 2), bytes(40_000, 3)];
+    cache.put(owner, 0, first);
+    cache.put(owner, 1, second);
+    const lent = cache.get(owner, 0)!;
+    cache.put(owner, 2, third);
+    cache.deleteAll(owner, 3);
+    expect([first, second, third].map(({ length }) => length)).toEqual([40_000, 0, 0]);
+    expect(lent[0]).toBe(1);
+    release(lent);
+    expect(first.length).toBe(0);
   });
 
   it('never holds more than its bound, and gives back only what was put last', () => {

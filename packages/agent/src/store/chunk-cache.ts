@@ -1,5 +1,7 @@
 // Chunks that were written a moment ago, in memory: peers and readers ask for them first. One cache for the whole agent,
-// bounded in bytes, least recently used out first. What it hands out is shared: nobody may change the bytes.
+// bounded in bytes, least recently used out first. What it hands out is shared (chunk-memory.ts): nobody may change the bytes.
+
+import { own, release, share } from '../chunk-memory.ts';
 
 export const DEFAULT_CACHE_BYTES = 32 * 1024 * 1024;
 
@@ -32,27 +34,32 @@ export class ChunkCache {
     return ++this.#owners;
   }
 
+  /** `bytes` are the cache's from now on. */
   put(owner: number, index: number, bytes: Uint8Array): void {
     // A view would keep all of its buffer alive, uncounted.
-    const own = bytes.byteLength * 2 < bytes.buffer.byteLength ? new Uint8Array(bytes) : bytes;
-    const entry = { bytes: own, cost: own.buffer.byteLength + ENTRY_OVERHEAD_BYTES };
+    const kept = bytes.byteLength * 2 < bytes.buffer.byteLength ? new Uint8Array(bytes) : bytes;
+    const entry = { bytes: kept, cost: kept.buffer.byteLength + ENTRY_OVERHEAD_BYTES };
     this.delete(owner, index);
     if (entry.cost > this.#maxBytes) return;
+    own(kept);
     this.#entries.set(entryKey(owner, index), entry);
     this.#bytes += entry.cost;
-    for (const [oldest, { cost }] of this.#entries) {
+    for (const [oldest, { bytes: oldBytes, cost }] of this.#entries) {
       if (this.#bytes <= this.#maxBytes) break;
       this.#entries.delete(oldest);
       this.#bytes -= cost;
+      release(oldBytes);
     }
   }
 
+  /** Shared: to be released. */
   get(owner: number, index: number): Uint8Array | undefined {
     const key = entryKey(owner, index);
     const entry = this.#entries.get(key);
     if (entry === undefined) return undefined;
     this.#entries.delete(key);
     this.#entries.set(key, entry);
+    share(entry.bytes);
     return entry.bytes;
   }
 
@@ -62,6 +69,7 @@ export class ChunkCache {
     if (entry === undefined) return;
     this.#entries.delete(key);
     this.#bytes -= entry.cost;
+    release(entry.bytes);
   }
 
   /** Forgets all chunks of a blob of `count` chunks. */

@@ -12,6 +12,7 @@
 import { Bitfield, type IndexRange, type ReadonlyBitfield } from '@flotilla/shared/bitfield';
 import { chunkBounds, chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
 import { AgentError } from '../errors.ts';
+import { own } from '../chunk-memory.ts';
 import { chunkDigest, sameDigest } from '../hash.ts';
 import type { PartialBlob, StoredBlob } from '../content/ports.ts';
 import { Activity } from './activity.ts';
@@ -148,7 +149,10 @@ export class DiskPartial implements PartialBlob {
       if (recent !== undefined) return recent;
       try {
         const bytes = await this.#readFromDisk(index);
-        if (bytes !== undefined && (!this.#suspect || sameDigest(await chunkDigest(bytes), digest))) return bytes;
+        if (bytes !== undefined && (!this.#suspect || sameDigest(await chunkDigest(bytes), digest))) {
+          own(bytes);
+          return bytes;
+        }
       } catch (error) {
         const failure = this.#error(error, 'cannot be read', index);
         if (failure.code === 'STORE_CORRUPT') await this.#forget(index, digest);
@@ -222,7 +226,7 @@ export class DiskPartial implements PartialBlob {
   /** undefined: the file ends too early. */
   async #readFromDisk(index: number): Promise<Uint8Array | undefined> {
     const { io, files } = this.#with;
-    const bytes = Buffer.allocUnsafe(this.#length(index));
+    const bytes = Buffer.allocUnsafeSlow(this.#length(index));
     const filled = await files.use(this.file, (handle) => io.read(handle, bytes, this.#start(index)));
     return filled === bytes.length ? bytes : undefined;
   }

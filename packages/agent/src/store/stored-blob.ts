@@ -5,6 +5,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { chunkBounds, chunksOf, chunkSize, type ByteRange } from '@flotilla/shared/chunk-map';
 import type { BlobKey, StoredBlob } from '../content/ports.ts';
 import { AgentError } from '../errors.ts';
+import { own } from '../chunk-memory.ts';
 import { chunkDigest, sameDigest } from '../hash.ts';
 import { blamesFile, diskError, type DiskIo } from './disk-io.ts';
 import type { DataFile, OpenFiles } from './open-files.ts';
@@ -54,7 +55,9 @@ export class DiskBlob implements StoredBlob {
   async readChunk(index: number): Promise<Uint8Array> {
     const range = chunkBounds(this.key.size, index);
     this.#check(range);
-    return this.#read(Buffer.allocUnsafeSlow(range.end - range.start), range);
+    const bytes = await this.#read(Buffer.allocUnsafeSlow(range.end - range.start), range);
+    own(bytes);
+    return bytes;
   }
 
   async *read(range: ByteRange): AsyncGenerator<Uint8Array, void, void> {

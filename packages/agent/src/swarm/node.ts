@@ -4,11 +4,11 @@
 // The yamux windows are the protocol's (a different initial window breaks the accounting of the other side); the limits
 // that js-libp2p sets for public networks are raised where a fleet's cold start or one NAT would run into them.
 
-import { noise } from '@chainsafe/libp2p-noise';
 import { yamux } from '@chainsafe/libp2p-yamux';
 import type { Libp2p, PrivateKey } from '@libp2p/interface';
 import { ping, type Ping } from '@libp2p/ping';
 import { wholeMessageTcp } from './transport.ts';
+import { wholeNoise } from './whole-noise.ts';
 import { multiaddr } from '@multiformats/multiaddr';
 import { YAMUX_WINDOW_BYTES } from '@flotilla/shared/exchange';
 import { createLibp2p } from 'libp2p';
@@ -42,7 +42,7 @@ export async function startNode({ privateKey, listen, banned }: NodeInit): Promi
       privateKey,
       addresses: { listen: [toMultiaddr(listen)] },
       transports: [wholeMessageTcp()],
-      connectionEncrypters: [noise()],
+      connectionEncrypters: [wholeNoise()],
       streamMuxers: [
         yamux({ streamOptions: { initialStreamWindowSize: YAMUX_WINDOW_BYTES, maxStreamWindowSize: YAMUX_WINDOW_BYTES } }),
       ],

@@ -10,6 +10,7 @@ import type { Stream } from '@libp2p/interface';
 import { CHUNK_PIECE_BYTES, encodeFrameHeader, type ExchangeFrame } from '@flotilla/shared/exchange';
 import { pEvent } from 'p-event';
 import { Uint8ArrayList } from 'uint8arraylist';
+import { share } from '../chunk-memory.ts';
 import type { TokenBucket } from './limits.ts';
 import { PeerFault } from './peer-fault.ts';
 
@@ -224,6 +225,8 @@ export class Outbox {
     const payload = bytes.subarray(this.#offset, this.#offset + PIECE_BYTES);
     batch.append(encodeFrameHeader({ type: 'chunk', channel, index, offset: this.#offset, payload, ...(this.#offset === 0 && { digest }) }));
     batch.append(payload);
+    // Until it is encrypted, whoever has it meanwhile (whole-noise.ts).
+    share(payload, payload.length);
     this.#offset += payload.length;
     for (const limit of this.#limits) limit.take(payload.length, this.#init.nowMs());
     const size = batch.byteLength;

@@ -12,10 +12,10 @@ import type { Connection, Stream, StreamCloseEvent, StreamMessageEvent } from '@
 import { FrameDecoder, PROTOCOL_VERSION, type ExchangeFrame } from '@flotilla/shared/exchange';
 import { versionFit } from '@flotilla/shared/protocol-version';
 import type { TokenBucket } from './limits.ts';
+import { free, LARGE_BYTES } from '../chunk-memory.ts';
 import { Outbox } from './outbox.ts';
 import { PeerFault } from './peer-fault.ts';
 import { apart } from './place.ts';
-import { free, LARGE_BYTES } from './transport.ts';
 import { updateWindowByHalves } from './window-updates.ts';
 
 /** Header of a yamux frame, bytes. */

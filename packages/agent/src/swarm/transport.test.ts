@@ -6,6 +6,7 @@ import { generateKeyPair } from '@libp2p/crypto/keys';
 import type { Stream } from '@libp2p/interface';
 import { YAMUX_WINDOW_BYTES } from '@flotilla/shared/exchange';
 import { pEvent } from 'p-event';
+import { own, release, share } from '../chunk-memory.ts';
 import { startNode, type PeerNode } from './node.ts';
 import { updateWindowByHalves } from './window-updates.ts';
 
@@ -14,6 +15,7 @@ const nodes: PeerNode[] = [];
 
 afterEach(async () => {
   vi.restoreAllMocks();
+  vi.unstubAllGlobals();
   for (const node of nodes.splice(0)) await node.stop();
 });
 
@@ -34,7 +36,7 @@ function sha256Of(stream: Stream, total: number, tell: (hex: string) => void): v
   });
 }
 
-test('a message leaves in one system call, and arrives as it was sent', async () => {
+test('what is sent in one turn leaves in one system call, and arrives as it was sent', async () => {
   const [from, to] = [await start(), await start()];
   const received = Promise.withResolvers<Buffer>();
   const bytes = Buffer.alloc(60_000, 'flotilla');
@@ -55,10 +57,19 @@ test('a message leaves in one system call, and arrives as it was sent', async ()
     if (this instanceof Socket && this.writableCorked === 0) uncorked.push((args[0] as Uint8Array).length);
     return Reflect.apply(original, this, args) as boolean;
   });
-  stream.send(bytes);
+  const calls: number[] = [];
+  const writev = Object.getOwnPropertyDescriptor(Socket.prototype, '_writev')!.value as NonNullable<Socket['_writev']>;
+  vi.spyOn(Socket.prototype, '_writev').mockImplementation(function (this: Socket, pieces, told) {
+    // Looked at now: what was encrypted is freed once it is written.
+    calls.push(pieces.reduce((sum, { chunk }) => sum + (chunk as Uint8Array).length, 0));
+    writev.call(this, pieces, told);
+  });
+  stream.send(bytes.subarray(0, 50_000));
+  stream.send(bytes.subarray(50_000));
   expect((await received.promise).equals(bytes)).toBe(true);
   expect(write).toHaveBeenCalled();
   expect(uncorked).toEqual([]);
+  expect(calls.filter((size) => size > 1000)).toEqual([expect.closeTo(bytes.length, -3)]);
 });
 
 test('what was encrypted is freed once it is written, and a whole message that was decrypted lends its memory to the next', async () => {
@@ -78,6 +89,37 @@ test('what was encrypted is freed once it is written, and a whole message that w
   expect(transfer.mock.contexts.length).toBeGreaterThan(30);
   expect(allocated.mock.calls.filter(([bytes]) => bytes > 65_535).length).toBeLessThan(10);
   expect(sent.buffer.byteLength).toBeGreaterThan(0);
+});
+
+test('a counted chunk is freed once it is encrypted and its owner is done; no message costs an error', async () => {
+  const [from, to] = [await start(), await start()];
+  const total = 4 * YAMUX_WINDOW_BYTES;
+  const done = Promise.withResolvers<string>();
+  await to.handle(PROTOCOL, (stream) => {
+    sha256Of(stream, total, done.resolve);
+  });
+  const stream = await from.dialProtocol(to.getMultiaddrs(), PROTOCOL);
+  const chunk = new Uint8Array(randomBytes(total));
+  const sha256 = createHash('sha256').update(chunk).digest('hex');
+  const errors = vi.fn<() => void>();
+  vi.stubGlobal('RangeError', class extends RangeError {
+    constructor(message?: string) {
+      super(message);
+      errors();
+    }
+  });
+  own(chunk);
+  // More than a window: pieces wait in the stream, and are cut where it ends.
+  for (let at = 0; at < total; at += 50_000) {
+    const piece = chunk.subarray(at, at + 50_000);
+    share(piece, piece.length);
+    stream.send(piece);
+  }
+  release(chunk);
+  expect(chunk.length).toBe(total);
+  expect(await done.promise).toBe(sha256);
+  expect(chunk.length).toBe(0);
+  expect(errors).not.toHaveBeenCalled();
 });
 
 test('both sides read into one buffer, and the peer is told of a taken window by halves', async () => {

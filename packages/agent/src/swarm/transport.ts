@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import type { MultiaddrConnection, Transport, Upgrader } from '@libp2p/interface';
 import { tcp } from '@libp2p/tcp';
 import type { Uint8ArrayList } from 'uint8arraylist';
+import { free, LARGE_BYTES } from '../chunk-memory.ts';
 import { NoiseFrames } from './noise-frames.ts';
 import { readIntoShared } from './socket-reads.ts';
 
@@ -18,9 +19,8 @@ interface TcpConnection extends MultiaddrConnection {
   sendData(data: Uint8ArrayList): { sentBytes: number; canSendMore: boolean };
 }
 
-/** Buffers of this size and more are freed as soon as nobody needs them, not when V8 comes to collect them. */
-export const LARGE_BYTES = 16 * 1024;
-
+/** More waits for the kernel's next 'drain'. Not below the socket's own mark, or there would be none to wait for. */
+const MAX_UNWRITTEN_BYTES = 128 * 1024;
 /** @libp2p/tcp with whole messages. */
 export function wholeMessageTcp(): ReturnType<typeof tcp> {
   const make = tcp();
@@ -58,21 +58,23 @@ function adapt(given: MultiaddrConnection): MultiaddrConnection {
     }
   };
   readIntoShared(socket, (bytes) => connection.onData(bytes));
+  let corked = false;
   connection.sendData = (data) => {
-    socket.cork();
+    if (!corked) {
+      corked = true;
+      socket.cork();
+      process.nextTick(() => {
+        corked = false;
+        socket.uncork();
+      });
+    }
     // What was encrypted for this message is nobody's once it is written.
     for (const piece of data) socket.write(piece, isWholeBuffer(piece) ? () => free(piece.buffer) : undefined);
-    socket.uncork();
-    return { sentBytes: data.byteLength, canSendMore: !socket.writableNeedDrain };
+    return { sentBytes: data.byteLength, canSendMore: socket.writableLength < MAX_UNWRITTEN_BYTES };
   };
   return connection;
 }
 
 function isWholeBuffer({ byteLength, buffer }: Uint8Array): boolean {
   return byteLength >= LARGE_BYTES && byteLength === buffer.byteLength;
-}
-
-/** Gives the memory back now. Who still has a view on it sees no bytes any more. */
-export function free(buffer: ArrayBufferLike): void {
-  if (buffer instanceof ArrayBuffer) buffer.transfer(0);
 }

@@ -2,6 +2,7 @@
 // Who gets a slot when: uploads.ts. Invariant: a chunk's bytes are in memory only while its job has a slot or is parked.
 
 import type { BlobKey } from '@flotilla/shared/chunk-map';
+import { release } from '../chunk-memory.ts';
 import type { BlobLink, BlobSwarm } from './blob-swarm.ts';
 import type { SwarmCounters, SwarmLog } from './counters.ts';
 import type { OutgoingChunk } from './outbox.ts';
@@ -18,6 +19,8 @@ interface Job {
   readonly link: BlobLink;
   readonly blob: BlobSwarm;
   readonly index: number;
+  /** Read, and used until the job ends. */
+  chunk: Uint8Array | undefined;
   outgoing: OutgoingChunk | undefined;
   ended: boolean;
 }
@@ -78,7 +81,7 @@ export class Uploader {
     }
     const jobs = this.#jobs.get(link) ?? [];
     if (jobs.some((job) => job.blob === blob && job.index === index)) return;
-    const job: Job = { peerId: link.peerId, bytes: blob.bytesOf(index), link, blob, index, outgoing: undefined, ended: false };
+    const job: Job = { peerId: link.peerId, bytes: blob.bytesOf(index), link, blob, index, chunk: undefined, outgoing: undefined, ended: false };
     const offer = this.#uploads.offer(job, nowMs, this.#givesWay());
     if (typeof offer === 'object') {
       link.outbox.send({ type: 'busy', channel: blob.channel, index, retryAfterMs: offer.busyMs });
@@ -119,7 +122,11 @@ export class Uploader {
   }
 
   #send(job: Job, bytes: Uint8Array): void {
-    if (job.ended) return;
+    if (job.ended) {
+      release(bytes);
+      return;
+    }
+    job.chunk = bytes;
     const { link, blob, index } = job;
     const digest = blob.holding.digestOf(index);
     if (digest === undefined || bytes.length !== job.bytes) {
@@ -158,6 +165,7 @@ export class Uploader {
     if (job.ended) return;
     job.ended = true;
     if (job.outgoing !== undefined) job.link.outbox.dropChunk(job.outgoing);
+    if (job.chunk !== undefined) release(job.chunk);
     this.#uploads.end(job);
     const jobs = this.#jobs.get(job.link)?.filter((each) => each !== job) ?? [];
     if (jobs.length === 0) this.#jobs.delete(job.link);
