@@ -8,7 +8,8 @@ import { afterAll, afterEach, beforeEach, expect, test } from 'vitest';
 import { Agent as HttpAgent, request } from 'undici';
 import { pull, TestFleet, until, type TestAgent } from '../support/fleet.ts';
 import { OriginServer } from '../support/origin-server.ts';
-import { AgentProgram, freePorts } from '../support/processes.ts';
+import { freePorts } from '../support/ports.ts';
+import { AgentProgram } from '../support/processes.ts';
 
 const MIB = 1024 * 1024;
 const HOOK = fileURLToPath(new URL('../support/false-voucher-hook.ts', import.meta.url));
@@ -30,7 +31,8 @@ beforeEach(async () => {
   fleet = await TestFleet.start({ lab: origin.url });
   honest = [];
   for (let at = 1; at <= HONEST; at++) honest.push(await fleet.agent(`a${at}`));
-  liar = await startLiar();
+  liar = await liarProgram();
+  await liar.start();
   await until('all meshed', async () => {
     for (const agent of honest) if ((await agent.running.status()).peers.connected < HONEST) return false;
     return true;
@@ -45,7 +47,7 @@ afterEach(async () => {
 
 afterAll(() => trust.close());
 
-async function startLiar(): Promise<AgentProgram> {
+async function liarProgram(): Promise<AgentProgram> {
   const [port, p2pPort, adminPort] = await freePorts(3);
   const dataDir = join(fleet.dir, 'liar');
   const args = [
@@ -53,16 +55,16 @@ async function startLiar(): Promise<AgentProgram> {
     '--listen', `127.0.0.1:${port}`, '--p2p-listen', `127.0.0.1:${p2pPort}`, '--admin-listen', `127.0.0.1:${adminPort}`,
     '--tracker', fleet.tracker.url, '--join-token-file', join(fleet.dir, 'tracker', 'join-token'), '--origin', `lab=${origin.url}`,
   ];
-  const agent = new AgentProgram('liar', args, dataDir, join(fleet.dir, 'liar.log'), `127.0.0.1:${port}`, `http://127.0.0.1:${adminPort}`, trust);
-  await agent.start();
-  return agent;
+  return new AgentProgram('liar', args, dataDir, join(fleet.dir, 'liar.log'), `127.0.0.1:${port}`, `http://127.0.0.1:${adminPort}`, trust);
 }
 
 /** As clients do: again, until an answer is complete. */
 async function pullLikeAClient(agent: TestAgent, path: string): Promise<{ tries: number; digests: string[] }> {
   const digests: string[] = [];
   for (let tries = 1; ; tries++) {
-    const answer = await pull(agent, path).catch((error: unknown) => error as Error);
+    const answer = await pull(agent, path)
+      .then((pulled) => (pulled.status === 200 ? pulled : new Error(`answered ${pulled.status}`)))
+      .catch((error: unknown) => error as Error);
     if (!(answer instanceof Error)) {
       digests.push(answer.sha256);
       return { tries, digests };

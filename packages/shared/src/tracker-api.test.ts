@@ -77,8 +77,8 @@ describe('packed digests', () => {
 /** One of each, as they go over the wire. An old agent must still be understood: add, never change. */
 const MESSAGES: Record<AgentMessage['type'], AgentMessage> = {
   inventory: { type: 'inventory', seeds: [BLOB], complete: true },
-  want: { type: 'want', blob: BLOB, source: { origin: 'docker.io', repository: 'library/nginx', kind: 'blob' }, canRead: true, have: [[0, 2]], reading: [] },
-  have: { type: 'have', blob: BLOB, ranges: [[0, 1], [5, 2]] },
+  want: { type: 'want', blob: BLOB, source: { origin: 'docker.io', repository: 'library/nginx', kind: 'blob' }, canRead: true, have: [[0, 2]], reading: [], round: 0 },
+  have: { type: 'have', blob: BLOB, ranges: [[0, 1], [5, 2]], round: 1 },
   lost: { type: 'lost', blob: BLOB, ranges: [[0, 1]] },
   need: { type: 'need', blob: BLOB, runs: 2, originRate: 1.5e6, within: [10, 4] },
   hedge: { type: 'hedge', blob: BLOB, index: 3 },
@@ -88,7 +88,7 @@ const MESSAGES: Record<AgentMessage['type'], AgentMessage> = {
   seed: { type: 'seed', blob: BLOB, signature: 'c2ln' },
   leave: { type: 'leave', blob: BLOB, kept: true },
   conflict: { type: 'conflict', blob: BLOB, index: 3, peer: PEER, heard: DIGEST, expected: DIGEST },
-  mismatch: { type: 'mismatch', blob: BLOB },
+  mismatch: { type: 'mismatch', blob: BLOB, round: 2 },
   accuse: { type: 'accuse', blob: BLOB, index: 3, peer: PEER },
   stats: { type: 'stats', bytes: { peer: 1, origin: 2, store: 3, uploaded: 4, duplicate: 5 }, pulls: { active: 1, done: 2, failed: 0 }, store: { bytes: 10, limit: 100, blobs: 2 } },
   'rollout-progress': { type: 'rollout-progress', rolloutId: 'r-1', attempt: 1, phase: 'pulling', manifest: BLOB.digest, layers: [BLOB], held: [1000] },
@@ -115,7 +115,7 @@ const EVENTS: Record<TrackerEvent['type'], TrackerEvent> = {
   grant: { type: 'grant', epoch: 3, leaseId: '3.1.a', blob: BLOB, first: 4, count: 4, deadlineMs: 4000, mode: 'run' },
   revoke: { type: 'revoke', leaseId: '3.1.a', keep: 2 },
   digests: { type: 'digests', blob: BLOB, first: 0, digests: DIGEST, by: PEER },
-  invalid: { type: 'invalid', blob: BLOB, ranges: [[0, 4]] },
+  invalid: { type: 'invalid', blob: BLOB, ranges: [[0, 4]], round: 2 },
   banned: { type: 'banned', peers: [PEER] },
   rollouts: {
     type: 'rollouts',

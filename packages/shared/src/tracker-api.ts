@@ -36,6 +36,8 @@ const Index = Type.Integer({ minimum: 0, maximum: 0x7fffffff });
 const ImportSeats = Type.Integer({ minimum: 0, maximum: MAX_IMPORT_SEATS });
 const LeaseId = Type.String({ maxLength: 64 });
 const TimestampMs = Type.Integer({ minimum: 0 });
+/** Of `invalid`s of a blob: an agent says with which it last heard what it says was true. Absent: of an older release. */
+const Round = Type.Optional(Index);
 
 const BlobKeySchema = Type.Object({ digest: DigestText, size: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }) });
 /** Of one `need`. */
@@ -143,9 +145,10 @@ export const AgentMessage = Type.Union([
     canRead: Type.Boolean(),
     have: Ranges,
     reading: Ranges,
+    round: Round,
   }),
   /** Chunks verified and servable since the last message. */
-  Type.Object({ type: Type.Literal('have'), blob: BlobKeySchema, ranges: Ranges }),
+  Type.Object({ type: Type.Literal('have'), blob: BlobKeySchema, ranges: Ranges, round: Round }),
   /** Chunks held no more (window moved on, evicted, found wrong). */
   Type.Object({ type: Type.Literal('lost'), blob: BlobKeySchema, ranges: Ranges }),
   /** Asks for `runs` more leases, within `within` where the agent has no use for the rest. Replaces the last `need`. */
@@ -184,7 +187,7 @@ export const AgentMessage = Type.Union([
   /** `peer` sent a chunk whose digest contradicts what was vouched for; both base64url, 32 bytes. */
   Type.Object({ type: Type.Literal('conflict'), blob: BlobKeySchema, index: Index, peer: PeerIdText, heard: Type.String({ maxLength: 64 }), expected: Type.String({ maxLength: 64 }) }),
   /** All chunks are here and match, yet the blob's digest does not: some voucher lied. */
-  Type.Object({ type: Type.Literal('mismatch'), blob: BlobKeySchema }),
+  Type.Object({ type: Type.Literal('mismatch'), blob: BlobKeySchema, round: Round }),
   /** `peer` sent bytes that contradict the digest that it sent with them. */
   Type.Object({ type: Type.Literal('accuse'), blob: BlobKeySchema, index: Index, peer: PeerIdText }),
   /** Every heartbeat interval, and more often while pulling: totals since the agent's start. */
@@ -278,8 +281,8 @@ export const TrackerEvent = Type.Union([
   Type.Object({ type: Type.Literal('revoke'), leaseId: LeaseId, keep: Index }),
   /** What `by` vouches for, from chunk `first` on. */
   Type.Object({ type: Type.Literal('digests'), blob: BlobKeySchema, first: Index, digests: Digests, by: PeerIdText }),
-  /** These chunks were proven or suspected wrong: forget bytes and digests, fetch them again. Answer with `lost` for what was held. */
-  Type.Object({ type: Type.Literal('invalid'), blob: BlobKeySchema, ranges: Ranges }),
+  /** These chunks were proven or suspected wrong: forget bytes and digests, fetch them again. Answer with `lost` for what was held. `round`: the last that was told to all. */
+  Type.Object({ type: Type.Literal('invalid'), blob: BlobKeySchema, ranges: Ranges, round: Round }),
   /** Members that are expelled or in quarantine: no connection, no chunk. Replaces the last list. */
   Type.Object({ type: Type.Literal('banned'), peers: Type.Array(PeerIdText) }),
   /** All that this host has to do for rollouts now. Replaces the last list: what is not in it any more is stopped. Told after every welcome. */

@@ -297,6 +297,83 @@ describe('the whole is wrong', () => {
     expect(answered.size).toBeLessThan(10);
   });
 
+  test('who has still to hear what was found wrong sets off no second search, and one that has does', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(60);
+    shared(fleet, blob, 'b');
+    fleet.say('a', { type: 'mismatch', blob, round: 0 });
+    const answered = new Set<string>();
+    for (let turn = 0; turn < 5; turn++) answerAudits(fleet, answered);
+    expect(fleet.swarms.trusted('b')).toBe(false);
+    const audits = answered.size;
+    const { round } = fleet.told('c', 'invalid').at(-1)!;
+    expect(round).toBeGreaterThan(0);
+    for (let late = 0; late < round!; late++) fleet.say('c', { type: 'mismatch', blob, round: late });
+    for (let turn = 0; turn < 5; turn++) answerAudits(fleet, answered);
+    expect(answered.size).toBe(audits);
+    fleet.say('c', { type: 'mismatch', blob, round: round! });
+    answerAudits(fleet, answered);
+    expect(answered.size).toBeGreaterThan(audits);
+  });
+
+  test('what somebody had before it heard that it is wrong is not had; the run that it reads it with stays its own', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(60);
+    shared(fleet, blob, 'b');
+    fleet.say('a', { type: 'mismatch', blob, round: 0 });
+    const answered = new Set<string>();
+    for (let turn = 0; turn < 5; turn++) answerAudits(fleet, answered);
+    const { round } = fleet.told('c', 'invalid').at(-1)!;
+    fleet.pass(100);
+    const { book } = fleet.swarms.find(blob.digest, blob.size)!;
+    const own = fleet.grants('c').at(-1)!;
+    const range: [number, number] = [own.first, own.count];
+    expect(book.lease(own.leaseId)).toBeDefined();
+    fleet.say('c', { type: 'have', blob, ranges: [range], round: 0 }, { type: 'lost', blob, ranges: [range] });
+    expect(book.lease(own.leaseId), 'else another would be given what it reads').toBeDefined();
+    fleet.say('c', { type: 'have', blob, ranges: [range], round: round! });
+    expect(book.holdings.hasAll('c', range)).toBe(true);
+    expect(book.lease(own.leaseId)).toBeUndefined();
+  });
+
+  test('who was away while chunks were taken back hears of those that it says it holds', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(60);
+    shared(fleet, blob, 'b');
+    const [lie] = fleet.grants('b');
+    fleet.swarms.leave('c');
+    fleet.say('a', { type: 'mismatch', blob, round: 0 });
+    const answered = new Set<string>();
+    for (let turn = 0; turn < 5; turn++) answerAudits(fleet, answered);
+    fleet.forget();
+    fleet.join('c');
+    fleet.say('c', { type: 'want', blob, canRead: true, have: [[0, 60]], reading: [], round: 0 });
+    expect(fleet.swarms.find(blob.digest, blob.size)!.book.holdings.has('c', lie!.first)).toBe(false);
+    const [told] = fleet.told('c', 'invalid');
+    expect(chunksOf(told!.ranges.map(([first, count]) => ({ first, count })))).toContain(lie!.first);
+    expect(chunksOf(told!.ranges.map(([first, count]) => ({ first, count })))).not.toContain(fleet.grants('a')[0]?.first);
+    fleet.forget();
+    fleet.say('c', { type: 'want', blob, canRead: true, have: [], reading: [], round: told!.round });
+    expect(fleet.told('c', 'invalid')).toEqual([]);
+  });
+
+  test('what an auditor read it did not keep: it is told the digest as the others are, and does not count as a holder', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(60);
+    shared(fleet, blob, 'b');
+    fleet.say('a', { type: 'mismatch', blob, round: 0 });
+    const answered = new Set<string>();
+    for (let turn = 0; turn < 5; turn++) answerAudits(fleet, answered);
+    fleet.pass(100);
+    const { holdings } = fleet.swarms.find(blob.digest, blob.size)!.book;
+    const audited = fleet.told('a', 'digests').filter(({ by }) => by === 'a').concat(fleet.told('c', 'digests').filter(({ by }) => by === 'c'));
+    expect(audited.length).toBeGreaterThan(0);
+    for (const { first, by } of audited) {
+      expect(holdings.held(first), 'nobody holds it, so that it is read again').toBe(false);
+      for (const peer of ['a', 'c']) expect(fleet.told(peer, 'digests').some((event) => event.first === first && event.by === by)).toBe(true);
+    }
+  });
+
   test('while all agree twice as many are read, and in the end the origin is blamed: a minute without leases', () => {
     const fleet = new TestFleet();
     const blob = blobOf(60);

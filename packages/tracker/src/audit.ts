@@ -20,6 +20,8 @@ export interface Claim {
   readonly by: string | undefined;
   /** It said so itself, with a `done`; otherwise somebody else says that it did. */
   readonly vouched: boolean;
+  /** It read the chunk for itself and keeps it, whatever becomes of others' copies; what an audit reads is not kept. */
+  readonly keeps?: boolean;
 }
 
 export interface AuditOutput {
@@ -29,10 +31,8 @@ export interface AuditOutput {
   audit(peer: string, index: number): string | undefined;
   proven(peer: string, byThird: boolean): void;
   accused(accuser: string, peer: string): void;
-  /** `peer` read the right bytes itself, and keeps them whatever becomes of the others'. */
-  holds(peer: string, index: number): void;
-  /** These chunks are wrong or doubted: everybody forgets them. */
-  invalidate(ranges: readonly IndexRange[]): void;
+  /** These chunks are wrong or doubted: everybody forgets them. @param keepers but these, who read the right bytes themselves */
+  invalidate(ranges: readonly IndexRange[], keepers: readonly string[]): void;
   /** Every chunk was read again and is what it was said to be: the origin does not have the blob that it claims to have. */
   originBlamed(): void;
 }
@@ -167,12 +167,12 @@ export class Audit {
     const byThird = auditor !== reporter && claims.every((claim) => claim.by !== auditor);
     const nobodyRight = wrong.length === claims.length && claims.some((claim) => !equal(claim.digest, claims[0]!.digest));
     const known = this.#vouches.get(index);
-    if (known === undefined || !equal(known.digest, right)) this.#out.invalidate([[index, 1]]);
+    const honest = claims.filter(({ by, vouched, digest }) => by !== undefined && vouched && equal(digest, right));
+    const keepers = honest.filter(({ keeps }) => keeps === true).map(({ by }) => by!);
+    if (known === undefined || !equal(known.digest, right)) this.#out.invalidate([[index, 1]], keepers);
     // Three readings, three digests: the origin changes under our hands, and that is nobody's lie.
     if (nobodyRight) return;
-    const honest = claims.filter(({ by, vouched, digest }) => by !== undefined && vouched && equal(digest, right)).map(({ by }) => by!);
-    this.#vouches.settle(index, right, honest[0] ?? auditor);
-    for (const peer of honest) this.#out.holds(peer, index);
+    this.#vouches.settle(index, right, keepers[0] ?? honest[0]?.by ?? auditor);
     for (const { by, vouched } of wrong) {
       if (by === undefined) continue;
       if (vouched) {
@@ -187,7 +187,7 @@ export class Audit {
     this.#disputes.delete(dispute.index);
     this.#hunt?.pending.delete(dispute.index);
     if (dispute.kind === 'sample' && this.#hunt !== undefined) this.#hunt.found = true;
-    this.#out.invalidate([[dispute.index, 1]]);
+    this.#out.invalidate([[dispute.index, 1]], []);
   }
 
   #advance(nowMs: number): void {

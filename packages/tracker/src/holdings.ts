@@ -36,6 +36,12 @@ export class Holdings {
     return false;
   }
 
+  /** Whether `peer` announced every chunk of the range. */
+  hasAll(peer: string, [first, count]: IndexRange): boolean {
+    for (let index = first; index < first + count; index++) if (!this.has(peer, index)) return false;
+    return true;
+  }
+
   /** How many chunks anybody who counts holds. */
   available(): number {
     if (this.#countedSeeds > 0) return this.chunks;

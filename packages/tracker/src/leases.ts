@@ -273,9 +273,9 @@ export class LeaseBook {
     this.#table.lower(this.holdings.distrust(peer));
   }
 
-  /** These chunks are wrong or doubted: nobody but a seed holds them any more. */
-  invalidate(range: IndexRange): void {
-    for (const peer of this.holdings.partials()) this.lost(peer, range);
+  /** These chunks are wrong or doubted: nobody but a seed and the keepers holds them any more. */
+  invalidate(range: IndexRange, keepers: readonly string[]): void {
+    for (const peer of this.holdings.partials()) if (!keepers.includes(peer)) this.lost(peer, range);
   }
 
   // ---- time

@@ -10,6 +10,7 @@ import { packDigests, unpackDigests, type AgentMessage, type TrackerEvent } from
 import { Audit, type Claim } from './audit.ts';
 import { ImportSeats } from './import-seats.ts';
 import { Introductions, type IntroductionView } from './introductions.ts';
+import { Invalidations } from './invalidations.ts';
 import { rangeBytes, type BookOutput, type ReaderStatus, type RunSizes } from './lease.ts';
 import { LeaseBook } from './leases.ts';
 import { equal, Vouches, type VouchRun } from './vouches.ts';
@@ -67,6 +68,7 @@ export class Swarm {
   readonly #imports = new ImportSeats();
   readonly #view: IntroductionView;
   readonly #vouches: Vouches;
+  readonly #invalidations: Invalidations;
   readonly #audit: Audit;
   readonly #out: SwarmOutput;
   #map: { readonly version: number; readonly bytes: Uint8Array } | undefined;
@@ -94,6 +96,7 @@ export class Swarm {
       mostBytes: () => out.mostBytes(),
     }, runSizes);
     this.#vouches = new Vouches(this.book.chunks);
+    this.#invalidations = new Invalidations(this.book.chunks);
     this.#audit = new Audit(this.#vouches, random, {
       auditors: () => this.book.auditors(this.#nowMs),
       audit: (peer, index) => this.book.audit(peer, index, this.#nowMs),
@@ -102,8 +105,7 @@ export class Swarm {
         this.#doubtHearsay(peer);
         out.accused(accuser, peer);
       },
-      holds: (peer, index) => this.book.have(peer, [index, 1], this.#nowMs),
-      invalidate: (ranges) => this.#invalidate(ranges),
+      invalidate: (ranges, keepers) => this.#invalidate(ranges, keepers),
       originBlamed: () => this.#originBlamed(),
     });
     this.introductions = new Introductions(view, random);
@@ -137,7 +139,9 @@ export class Swarm {
   want(peer: string, message: Message<'want'>, nowMs: number): void {
     // Before it joins: it is told everything once, not the newest twice.
     this.#pushFresh();
-    this.book.join(peer, { trusted: this.#out.trusted(peer), canRead: message.canRead, origin: message.source?.origin, have: message.have, reading: message.reading }, nowMs);
+    const { good, stale } = this.#invalidations.split(message.have, message.round);
+    this.book.join(peer, { trusted: this.#out.trusted(peer), canRead: message.canRead, origin: message.source?.origin, have: good, reading: message.reading }, nowMs);
+    if (this.#invalidations.since(message.round)) this.#out.send(peer, this.#invalid(stale));
     this.#vet(peer);
     this.#seat(peer);
     this.#settleMember(peer);
@@ -158,9 +162,10 @@ export class Swarm {
     this.introductions.poolGrew();
   }
 
-  have(peer: string, ranges: readonly IndexRange[], nowMs: number): void {
+  /** @param round the `invalid` that `peer` last heard of */
+  have(peer: string, ranges: readonly IndexRange[], round: number | undefined, nowMs: number): void {
     this.#vet(peer);
-    for (const range of ranges) this.book.have(peer, range, nowMs);
+    for (const range of this.#invalidations.split(ranges, round).good) this.book.have(peer, range, nowMs);
     this.#settleMember(peer);
   }
 
@@ -192,7 +197,7 @@ export class Swarm {
       const known = this.#vouches.get(index)!;
       const claims: Claim[] = [
         { digest: known.digest, by: known.by, vouched: true },
-        { digest, by: peer, vouched: true },
+        { digest, by: peer, vouched: true, keeps: true },
       ];
       this.#audit.conflict(index, claims, peer, nowMs);
     });
@@ -228,12 +233,16 @@ export class Swarm {
     if (claims.length > 1) this.#audit.conflict(index, claims, reporter, nowMs);
   }
 
-  /** `reporter` has every chunk as it was vouched for, and not the blob. Where seeds have signed the same chunks, its own are wrong. */
-  mismatch(reporter: string, nowMs: number): void {
+  /**
+   * `reporter` has every chunk as it was vouched for, and not the blob. Where seeds have signed the same chunks, its own are wrong.
+   * @param round the `invalid` that it last heard of: one that it has still to hear of may be its answer, and it asks again where it is not
+   */
+  mismatch(reporter: string, round: number | undefined, nowMs: number): void {
     this.#nowMs = nowMs;
+    if (this.#invalidations.since(round)) return;
     if (this.book.holdings.seeded && this.#vouches.mismatch()) {
       this.book.lost(reporter, [0, this.book.chunks]);
-      this.#out.send(reporter, { type: 'invalid', blob: this.blob, ranges: [[0, this.book.chunks]] });
+      this.#out.send(reporter, this.#invalid([[0, this.book.chunks]]));
       // In doubt it takes from others only what it is told the digest of.
       this.#tellDigests(reporter);
       return;
@@ -340,17 +349,21 @@ export class Swarm {
   #proven(peer: string, byThird: boolean): void {
     const doubted = this.#vouches.of(peer).filter((index) => !this.#vouches.confirmed(index));
     this.#out.proven(peer, this.key, byThird);
-    if (doubted.length > 0) this.#invalidate(toRanges(doubted));
+    if (doubted.length > 0) this.#invalidate(toRanges(doubted), []);
   }
 
-  #invalidate(ranges: readonly IndexRange[]): void {
+  #invalidate(ranges: readonly IndexRange[], keepers: readonly string[]): void {
     for (const range of ranges) {
-      this.book.invalidate(range);
+      this.book.invalidate(range, keepers);
       this.#vouches.forget(range);
     }
-    const event: TrackerEvent = { type: 'invalid', blob: this.blob, ranges: ranges.map(([first, count]) => [first, count]) };
-    this.#tell(event);
+    this.#invalidations.add(ranges);
+    this.#tell(this.#invalid(ranges), () => true);
     for (const peer of this.book.readers.keys()) this.#settleMember(peer);
+  }
+
+  #invalid(ranges: readonly IndexRange[]): TrackerEvent {
+    return { type: 'invalid', blob: this.blob, ranges: ranges.map(([first, count]) => [first, count]), round: this.#invalidations.round };
   }
 
   /**
@@ -365,7 +378,7 @@ export class Swarm {
       if (peer !== reporter && unvouched.some(([first, count]) => holdings.hasAny(peer, [first, count]))) this.book.doubt(peer);
     }
     for (const range of unvouched) this.book.lost(reporter, range);
-    this.#out.send(reporter, { type: 'invalid', blob: this.blob, ranges: unvouched.map(([first, count]) => [first, count]) });
+    this.#out.send(reporter, this.#invalid(unvouched));
     this.#settleMember(reporter);
   }
 
@@ -385,18 +398,23 @@ export class Swarm {
     this.#out.originBlamed(this.blob);
   }
 
-  /** All that others vouch for. */
+  /** All that is vouched for. */
   #tellDigests(peer: string): void {
-    for (const run of this.#vouches.runs()) if (run.by !== peer) for (const event of this.#digestEvents(run)) this.#out.send(peer, event);
+    for (const run of this.#vouches.runs()) if (this.#lacks(peer, run)) for (const event of this.#digestEvents(run)) this.#out.send(peer, event);
   }
 
   #pushFresh(): void {
-    for (const run of this.#vouches.takeFresh()) for (const event of this.#digestEvents(run)) this.#tell(event, run.by);
+    for (const run of this.#vouches.takeFresh()) for (const event of this.#digestEvents(run)) this.#tell(event, (peer) => this.#lacks(peer, run));
   }
 
-  /** To every member that has not finished. */
-  #tell(event: TrackerEvent, except?: string): void {
-    for (const peer of this.book.readers.keys()) if (peer !== except && !this.book.holdings.isSeed(peer)) this.#out.send(peer, event);
+  /** Whether `peer` has to be told of these digests: its own it knows while it has the chunks, but what it read in an audit it did not keep. */
+  #lacks(peer: string, { first, digests, by }: VouchRun): boolean {
+    return peer !== by || !this.book.holdings.hasAll(peer, [first, digests.length]);
+  }
+
+  /** To every member that has not finished, and that it concerns. */
+  #tell(event: TrackerEvent, concerns: (peer: string) => boolean): void {
+    for (const peer of this.book.readers.keys()) if (!this.book.holdings.isSeed(peer) && concerns(peer)) this.#out.send(peer, event);
   }
 
   #digestEvents({ first, digests, by }: VouchRun): TrackerEvent[] {

@@ -238,7 +238,7 @@ export class Swarms {
         return this.#in(agent, message.blob, (swarm) => swarm.want(peer, message, nowMs));
       case 'have':
         if (!this.#fits(message.blob, message.ranges)) return false;
-        return this.#in(agent, message.blob, (swarm) => swarm.have(peer, message.ranges, nowMs));
+        return this.#in(agent, message.blob, (swarm) => swarm.have(peer, message.ranges, message.round, nowMs));
       case 'lost':
         if (!this.#fits(message.blob, message.ranges)) return false;
         return this.#known(agent, message.blob, (swarm) => swarm.lost(peer, message.ranges));
@@ -275,7 +275,7 @@ export class Swarms {
         if (!this.#fits(message.blob, [[message.index, 1]])) return false;
         return this.#known(agent, message.blob, (swarm) => this.trusted(peer) && swarm.conflict(peer, message, nowMs));
       case 'mismatch':
-        return this.#known(agent, message.blob, (swarm) => this.trusted(peer) && swarm.mismatch(peer, nowMs));
+        return this.#known(agent, message.blob, (swarm) => this.trusted(peer) && swarm.mismatch(peer, message.round, nowMs));
       case 'accuse':
         if (!this.#agents.has(message.peer) || !this.trusted(peer)) return true;
         this.#blame.accused(peer, message.peer);

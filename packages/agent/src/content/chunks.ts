@@ -41,6 +41,8 @@ export interface ChunksOwner {
   verified(): Promise<void>;
   /** The whole is wrong: a repair has begun. `doubtful`: the chunks that are here on the word of others */
   mismatch(error: AgentError, doubtful: ReadonlySet<number>): void;
+  /** What was found wrong is not here, or was read here: the whole is as wrong as before. */
+  stillWrong(): void;
   /** The end of a repair: what was wrong has been forgotten. */
   repaired(): void;
   /** The chunks can be neither hashed nor dropped. */
@@ -284,10 +286,12 @@ export class Chunks {
   invalid(ranges: readonly IndexRange[]): void {
     if (this.verified) return;
     const indexes = ranges.flatMap((range) => this.#indexes(range));
-    for (const index of indexes) this.#vouching.withdraw(index);
+    for (const index of indexes) this.#vouching.withdraw(index, this.#vouching.isReadHere(index) ? this.#digestHere(index) : undefined);
     this.#forget(indexes.filter((index) => !this.#vouching.isReadHere(index)));
+    if (!this.#repairing) return;
     // In memory only, the wrong chunks are gone already.
-    if (this.#repairing && !this.kept) this.#repaired();
+    if (this.kept) this.#owner.stillWrong();
+    else this.#repaired();
   }
 
   /** No tracker vouches for what it has taken back. */

@@ -88,6 +88,9 @@ export class Download implements SwarmMember, LeaseMember {
       },
       verified: () => this.#finish(),
       mismatch: (error, doubtful) => this.#mismatched(error, doubtful),
+      stillWrong: () => {
+        if (this.#with.coordinator.connected) this.#tracker.mismatch();
+      },
       repaired: () => {
         this.#demandMoved();
         this.#readers.wake();

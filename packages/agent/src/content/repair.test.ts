@@ -81,6 +81,25 @@ describe('with a tracker', () => {
     await b.download.close();
   });
 
+  test('it is asked again where what it found wrong is not what is wrong here', async () => {
+    const b = bench(makeBlob(4 * CHUNK));
+    const reader = b.read();
+    const failed = expect(reader.then(collect)).rejects.toMatchObject({ code: 'DIGEST_MISMATCH' });
+    b.tracker.grant('a', 0, 2);
+    await b.tracker.released('a');
+    await b.peers.deliver('liar', 2, spoilt(b.blob.chunk(2)));
+    await b.peers.deliver('honest', 3, b.blob.chunk(3));
+    await failed;
+    expect(b.tracker.of('mismatch')).toHaveLength(1);
+    b.download.invalid([[1, 1]]);
+    expect(b.tracker.of('mismatch')).toHaveLength(2);
+    expect(b.download.status().state).toBe('repairing');
+    b.download.invalid([[2, 1]]);
+    expect(b.tracker.of('mismatch')).toHaveLength(2);
+    expect(b.download.status().state).toBe('running');
+    await b.download.close();
+  });
+
   test('without an answer the blob is given up, and nothing of it is believed again', async () => {
     const b = bench(makeBlob(4 * CHUNK), { auditMs: 15_000, lingerMs: 5000 });
     await broken(b, 1);

@@ -49,10 +49,10 @@ export class Vouching {
     this.#restore(index, digest);
   }
 
-  /** What was vouched for is wrong, or doubted. */
-  withdraw(index: number): void {
+  /** What was vouched for is wrong, or doubted. @param read what this host read itself, which nobody's doubt touches */
+  withdraw(index: number, read: Uint8Array | undefined): void {
     const vouch = this.#vouched.get(index);
-    if (vouch === undefined) return;
+    if (vouch === undefined || (read !== undefined && sameDigest(vouch.digest, read))) return;
     this.#withdrawn.set(index, vouch.digest);
     this.#vouched.delete(index);
   }

@@ -177,8 +177,8 @@ describe('with a tracker', () => {
     expect(coordinator.connected).toBe(true);
     const wants = await heard(tracker, session, 'want', 2);
     expect(wants).toEqual([
-      { type: 'want', blob: a.key, source, canRead: true, have: [], reading: [] },
-      { type: 'want', blob: b.key, source, canRead: false, have: [], reading: [] },
+      { type: 'want', blob: a.key, source, canRead: true, have: [], reading: [], round: 0 },
+      { type: 'want', blob: b.key, source, canRead: false, have: [], reading: [], round: 0 },
     ]);
     expect((await heard(tracker, session, 'need', 2))[0]).toEqual({ type: 'need', blob: a.key, runs: 2, originRate: 0 });
 
@@ -192,7 +192,7 @@ describe('with a tracker', () => {
     expect(about).toEqual([
       { type: 'progress', leaseId: 'lease-1', bytes: 500 },
       { type: 'done', leaseId: 'lease-1', blob: a.key, first: 16, digests: packDigests([digestOf(16), digestOf(17)]) },
-      { type: 'have', blob: a.key, ranges: [[16, 2]] },
+      { type: 'have', blob: a.key, ranges: [[16, 2]], round: 0 },
       { type: 'release', leaseId: 'lease-1', reason: 'unneeded' },
     ]);
     expect(b.leases).toEqual([]);
@@ -206,9 +206,9 @@ describe('with a tracker', () => {
     await a.until(() => a.calls.includes('tracker true'));
     a.have.set(3);
     a.handle.source({ ...source, repository: 'private/app', private: true }, true);
-    expect((await heard(tracker, session, 'want', 2))[1]).toEqual({ type: 'want', blob: a.key, canRead: true, have: [[3, 1]], reading: [] });
+    expect((await heard(tracker, session, 'want', 2))[1]).toEqual({ type: 'want', blob: a.key, canRead: true, have: [[3, 1]], reading: [], round: 0 });
     a.handle.source(source, true);
-    expect((await heard(tracker, session, 'want', 3))[2]).toEqual({ type: 'want', blob: a.key, source, canRead: true, have: [[3, 1]], reading: [] });
+    expect((await heard(tracker, session, 'want', 3))[2]).toEqual({ type: 'want', blob: a.key, source, canRead: true, have: [[3, 1]], reading: [], round: 0 });
   });
 
   test('what it says of a blob reaches its Download only; mesh and banned reach the agent', async () => {
@@ -235,6 +235,28 @@ describe('with a tracker', () => {
     expect(b.calls).toEqual(['tracker true']);
     expect(meshes).toEqual([peers]);
     expect([...membership.banned]).toEqual(['peer-number-9']);
+  });
+
+  test('what it says of a blob, it says with the last of the tracker\'s `invalid`s that it has heard', async () => {
+    const { tracker, url } = await startTracker();
+    const coordinator = start(url);
+    const a = joinWith(coordinator, new Member(keyOf('a')));
+    const session = await tracker.session(0);
+    await a.until(() => a.calls.includes('tracker true'));
+    a.handle.have([0]);
+    session.send({ type: 'invalid', blob: a.key, ranges: [[1, 2]], round: 7 });
+    await a.until(() => a.calls.includes('invalid [[1,2]]'));
+    a.handle.have([1]);
+    a.handle.source(source, true);
+    a.handle.mismatch();
+    await heard(tracker, session, 'mismatch');
+    expect(session.messages.filter(({ type }) => ['have', 'want', 'mismatch'].includes(type))).toMatchObject([
+      { type: 'want', round: 0 },
+      { type: 'have', ranges: [[0, 1]], round: 0 },
+      { type: 'have', ranges: [[1, 1]], round: 7 },
+      { type: 'want', round: 7 },
+      { type: 'mismatch', round: 7 },
+    ]);
   });
 
   test('while the agent reads by itself its seat among importers is kept for afterwards, as it is told once', async () => {
@@ -326,7 +348,7 @@ describe('with a tracker', () => {
     expect(session.messages).toEqual(
       expect.arrayContaining([
         { type: 'conflict', blob: a.key, index: 3, peer: 'peer-number-2', heard: packDigests([digestOf(1)]), expected: packDigests([digestOf(2)]) },
-        { type: 'mismatch', blob: a.key },
+        { type: 'mismatch', blob: a.key, round: 0 },
         { type: 'hedge', blob: a.key, index: 9 },
         { type: 'lost', blob: a.key, ranges: [[3, 4]] },
         { type: 'accuse', blob: a.key, index: 5, peer: 'peer-number-3' },
@@ -340,7 +362,7 @@ describe('with a tracker', () => {
     const coordinator = start(url, { mayName: ({ origin }) => origin !== 'docker.io' });
     const a = joinWith(coordinator, new Member(keyOf('a')));
     const [want] = await heard(tracker, await tracker.session(0), 'want');
-    expect(want).toEqual({ type: 'want', blob: a.key, canRead: true, have: [], reading: [] });
+    expect(want).toEqual({ type: 'want', blob: a.key, canRead: true, have: [], reading: [], round: 0 });
   });
 });
 
@@ -376,7 +398,7 @@ describe('the tracker goes and comes', () => {
     const turning = setInterval(() => clock.advance(50), 1);
     const again = await tracker.session(1).finally(() => clearInterval(turning));
     await b.until(() => b.calls.includes('tracker true'));
-    expect(await heard(tracker, again, 'want')).toEqual([{ type: 'want', blob: b.key, source, canRead: true, have: [[0, 4]], reading: [[4, 16]] }]);
+    expect(await heard(tracker, again, 'want')).toEqual([{ type: 'want', blob: b.key, source, canRead: true, have: [[0, 4]], reading: [[4, 16]], round: 0 }]);
     await heard(tracker, again, 'inventory');
     expect(again.messages.filter(({ type }) => ['done', 'have', 'leave'].includes(type)), 'nothing of the time between').toEqual([]);
     expect(again.messages.findIndex(({ type }) => type === 'want')).toBeLessThan(again.messages.findIndex(({ type }) => type === 'inventory'));

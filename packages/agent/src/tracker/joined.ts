@@ -45,6 +45,8 @@ export class Joined implements LeaseHandle {
   #byItself: boolean;
   /** What the open session last said; told once, unless it changes. */
   #seat: ImportSeat | undefined;
+  /** The `invalid` that was last heard: what is said from then on takes it into account. */
+  #round = 0;
   #gone = false;
   #cancelWant: () => void = () => undefined;
 
@@ -121,6 +123,7 @@ export class Joined implements LeaseHandle {
       }
       case 'invalid':
         for (const range of event.ranges) this.#inside(range, event.type);
+        this.#round = event.round ?? this.#round;
         this.member.invalid(event.ranges);
     }
   }
@@ -143,7 +146,7 @@ export class Joined implements LeaseHandle {
   }
 
   have(indexes: readonly number[]): void {
-    this.#send({ type: 'have', blob: this.#blob, ranges: copy(toRanges(indexes)) });
+    this.#send({ type: 'have', blob: this.#blob, ranges: copy(toRanges(indexes)), round: this.#round });
   }
 
   lost(ranges: readonly IndexRange[]): void {
@@ -199,7 +202,7 @@ export class Joined implements LeaseHandle {
   }
 
   mismatch(): void {
-    this.#send({ type: 'mismatch', blob: this.#blob });
+    this.#send({ type: 'mismatch', blob: this.#blob, round: this.#round });
   }
 
   #send(message: AgentMessage): void {
@@ -214,6 +217,7 @@ export class Joined implements LeaseHandle {
       canRead: this.#canRead && !this.#byItself,
       have: copy(this.member.have.ranges()),
       reading: copy(this.member.reading()),
+      round: this.#round,
       ...(this.#with.mayName(this.#source) && { source: this.#source }),
     });
   }

@@ -71,6 +71,14 @@ describe('merging', () => {
     expect(messagesOf(outbox.take(0))).toEqual([have(blobA, [0, 1]), lost, have(blobA, [0, 1])]);
   });
 
+  test('what was had before something was found wrong, and after it, stay two', () => {
+    const outbox = new Outbox();
+    outbox.push({ ...have(blobA, [0, 1]), round: 0 } as AgentMessage, 0);
+    outbox.push({ ...have(blobA, [1, 1]), round: 1 } as AgentMessage, 0);
+    outbox.push({ ...have(blobA, [2, 1]), round: 1 } as AgentMessage, 0);
+    expect(messagesOf(outbox.take(0))).toMatchObject([{ ranges: [[0, 1]], round: 0 }, { ranges: [[1, 2]], round: 1 }]);
+  });
+
   test('a have after a post does not change the one that left', () => {
     const outbox = new Outbox();
     outbox.push(have(blobA, [0, 1]), 0);

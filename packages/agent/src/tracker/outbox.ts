@@ -92,6 +92,8 @@ export class Outbox {
     const waiting = this.#last.get(laneOf(message));
     if (waiting === undefined || waiting.message.type !== message.type) return false;
     if (message.type === 'have' && waiting.message.type === 'have') {
+      // What was had before an `invalid` was heard is not had with it.
+      if (message.round !== waiting.message.round) return false;
       waiting.message = { ...message, ranges: mergeRanges(waiting.message.ranges, message.ranges) };
       return true;
     }
