@@ -7,7 +7,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { freePorts } from '../support/processes.ts';
+import { freePorts } from '../support/ports.ts';
 import { programPath } from '../support/programs.ts';
 
 const START_TIMEOUT_MS = 60_000;

@@ -5,7 +5,8 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { run } from '../support/command.ts';
 import { ContainersHome } from '../support/containers.ts';
 import { pushGreeter } from '../support/image.ts';
-import { FleetProcesses, freePorts, type AgentProgram } from '../support/processes.ts';
+import { freePorts } from '../support/ports.ts';
+import { FleetProcesses, type AgentProgram } from '../support/processes.ts';
 import { needs } from '../support/programs.ts';
 import { startRegistry, type RunningRegistry } from '../support/registry.ts';
 

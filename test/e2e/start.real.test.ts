@@ -12,7 +12,7 @@ import { ContainersHome } from '../support/containers.ts';
 import { fetchBlob } from '../support/fetch.ts';
 import { pushGreeter, type PushedImage } from '../support/image.ts';
 import { OriginServer } from '../support/origin-server.ts';
-import { freePorts } from '../support/processes.ts';
+import { freePorts } from '../support/ports.ts';
 import { needs } from '../support/programs.ts';
 import { startRegistry, type RunningRegistry } from '../support/registry.ts';
 

@@ -11,6 +11,7 @@ import { createLogger } from '@flotilla/agent/log';
 import { loadConfig as loadTrackerConfig } from '@flotilla/tracker/config';
 import { startTracker, type Tracker } from '@flotilla/tracker/server';
 import { request } from 'undici';
+import { freePorts } from './ports.ts';
 
 /** One agent of the test fleet. */
 export interface TestAgent {
@@ -40,7 +41,8 @@ export class TestFleet {
   readonly #trackerFlags: TrackerFlags;
   readonly #agents = new Set<TestAgent>();
   #tracker: Tracker | undefined;
-  #trackerListen = '127.0.0.1:0';
+  /** Chosen at the first start. */
+  #trackerListen: string | undefined;
 
   private constructor(dir: string, origins: Readonly<Record<string, string>>, trackerFlags: TrackerFlags) {
     this.dir = dir;
@@ -62,12 +64,12 @@ export class TestFleet {
 
   /** The tracker (again, at the same address). */
   async startTracker(): Promise<void> {
+    this.#trackerListen ??= `127.0.0.1:${(await freePorts(1))[0]}`;
     const { config } = loadTrackerConfig({
       env: {},
       flags: { data: join(this.dir, 'tracker'), listen: this.#trackerListen, heartbeatMs: '1000', logLevel: process.env['FLOTILLA_TEST_LOG'] ?? 'silent', ...this.#trackerFlags },
     });
     this.#tracker = await startTracker(config);
-    this.#trackerListen = new URL(this.#tracker.url).host;
   }
 
   async stopTracker(): Promise<void> {

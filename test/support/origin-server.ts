@@ -3,9 +3,10 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { parseDigest, type Digest } from '@flotilla/shared/digest';
 import { pEvent } from 'p-event';
+import { freePorts } from './ports.ts';
 
 const PIECE_BYTES = 64 * 1024;
 const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
@@ -92,8 +93,8 @@ export class OriginServer {
 
   /** Listens (again, on the same port) after `goAway`. */
   async listen(): Promise<void> {
+    if (this.#port === 0) this.#port = (await freePorts(1))[0]!;
     await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve));
-    this.#port = (this.#server.address() as AddressInfo).port;
   }
 
   /** Nobody answers at the port any more. */

@@ -1,18 +1,18 @@
 // Trackers and agents as the processes that an operator runs, on loopback, each with its own data folder.
 //
-// Ports are free ones asked of the kernel beforehand, so that a restart comes back under the same address. Output is kept in a log file in the
+// Ports are chosen beforehand (ports.ts), so that a restart comes back under the same address. Output is kept in a log file in the
 // data folder; its end is part of every error. Each process is ended by its id; `close` kills what a test left running.
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Agent as HttpAgent, request } from 'undici';
+import { freePorts } from './ports.ts';
 
 export const checkout = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -186,13 +186,4 @@ export class FleetProcesses {
     await this.#trust.close();
     await rm(this.dir, { recursive: true, force: true });
   }
-}
-
-/** Ports of 127.0.0.1 that nobody listened on just now, all different. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => once(server.close(), 'close')));
-  return ports;
 }
