@@ -125,6 +125,44 @@ needs(CHROMIUM)("the dashboard's pages", () => {
     await changes.getByText('operator-token').first().waitFor();
   });
 
+  test('lists follow what is done elsewhere, and ask for nothing while nothing is', async () => {
+    const { peerId } = agents[2]!.running;
+    const token = (await readFile(fleet.tracker.operatorTokenFile, 'utf8')).trim();
+    const elsewhere = async (method: string, path: string, body?: object): Promise<void> => {
+      const response = await fetch(`${url}/api/v1${path}`, { method, headers: { authorization: `Bearer ${token}`, ...(body && { 'content-type': 'application/json' }) }, ...(body && { body: JSON.stringify(body) }) });
+      expect(response.ok).toBe(true);
+    };
+    const asked: string[] = [];
+    page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+    const seconds = async (count: number): Promise<void> => {
+      const told = (): Promise<number> => page.evaluate<number>("performance.getEntriesByName('flotilla-live').filter(({ detail }) => detail.topic === 'fleet').length");
+      const before = await told();
+      await expect.poll(told, { timeout: 30_000 }).toBeGreaterThanOrEqual(before + count);
+    };
+    await open('/members');
+    await rowOf('host-c').waitFor();
+    await seconds(2);
+    asked.length = 0;
+    await seconds(4);
+    expect(asked).toEqual([]);
+    await elsewhere('POST', `/members/${peerId}/quarantine`, { reason: 'seen from elsewhere' });
+    await rowOf('host-c').getByText('seen from elsewhere').waitFor();
+    await elsewhere('POST', `/members/${peerId}/readmit`);
+    await expect.poll(() => rowOf('host-c').getByText('seen from elsewhere').count()).toBe(0);
+    await open('/tokens');
+    await page.getByRole('table', { name: 'Tokens' }).waitFor();
+    await elsewhere('POST', '/tokens', { name: 'from-elsewhere', role: 'read' });
+    const row = page.getByRole('row', { name: /from-elsewhere/ });
+    await row.waitFor();
+    await elsewhere('DELETE', '/tokens/from-elsewhere');
+    await expect.poll(() => row.count()).toBe(0);
+    await open('/timeline?span=7+days');
+    await page.getByText('host-c in quarantine: seen from elsewhere').waitFor();
+    await elsewhere('POST', `/members/${peerId}/quarantine`, { reason: 'a second time' });
+    await page.getByText('host-c in quarantine: a second time').waitFor();
+    await elsewhere('POST', `/members/${peerId}/readmit`);
+  });
+
   test('a brake reaches the hosts of its zone, and none once it is released', async () => {
     await open('/brakes');
     await page.getByRole('radio', { name: 'zone' }).check();

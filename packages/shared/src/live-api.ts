@@ -13,6 +13,7 @@
 //   image:<digest>   ImageSnapshot   ImageDelta: `now` replaces, rows replace rows of the same n, `point` is appended
 //   swarm:<digest>   SwarmLive       SwarmLive, whole
 //   host:<peer id>   HostDetail      HostDetail, whole
+//   changes          Changes         Changes, whole: what is asked for by plain GET has changed
 //   rollouts         RolloutList     RolloutList, whole (rollout-api.ts)
 //   rollout:<id>     RolloutSnapshot RolloutDelta: as image
 //
@@ -341,6 +342,29 @@ export const SwarmLive = Type.Object({
   duplicateBytes: Bytes,
 });
 export type SwarmLive = Static<typeof SwarmLive>;
+
+// ---------------------------------------------------------------- what is asked for by plain GET
+
+/** A number each, another one after every change: whoever shows such a thing asks again then, and only then. They mean something within an epoch. */
+export const Changes = Type.Object({
+  topic: Type.Literal('changes'),
+  atMs: TimestampMs,
+  epoch: Count,
+  of: Type.Object({
+    /** The audit log, and so tokens and the join token: all changes of these are in it. */
+    audit: Count,
+    images: Count,
+    /** Who is a member and what is held against whom; who is connected is in `hosts`. */
+    members: Count,
+    /** The curve of minutes. */
+    minutes: Count,
+    /** Finished pulls, those that are not quiet yet too. */
+    pulls: Count,
+    /** How hosts of rollouts ended. */
+    rollouts: Count,
+  }),
+});
+export type Changes = Static<typeof Changes>;
 
 // ---------------------------------------------------------------- one host
 

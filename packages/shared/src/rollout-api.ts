@@ -154,4 +154,8 @@ export type RolloutOutcome = Static<typeof RolloutOutcome>;
 export const RolloutHosts = Type.Object({ id: Type.String(), rows: Type.Array(RolloutHostRow), outcomes: Type.Record(Type.String(), RolloutOutcome) });
 export type RolloutHosts = Static<typeof RolloutHosts>;
 
-export const RolloutHostsQuery = Type.Object({ state: Type.Optional(RolloutHostState) });
+export const RolloutHostsQuery = Type.Object({
+  state: Type.Optional(RolloutHostState),
+  /** Only hosts with an outcome that says more than their state. */
+  outcome: Type.Optional(Type.Boolean()),
+});

@@ -70,7 +70,7 @@ export const ROLLOUT_ROUTES = {
   all: '/rollouts',
   /** GET -> RolloutDetail */
   one: (id: string): string => `/rollouts/${encodeURIComponent(id)}`,
-  /** GET -> RolloutHosts; `?state=failed` leaves out the rest */
+  /** GET -> RolloutHosts; `?state=failed` leaves out the rest, `?outcome=true` those that have nothing to tell of their end */
   hosts: (id: string): string => `/rollouts/${encodeURIComponent(id)}/hosts`,
   /** POST -> RolloutDetail. 409 where the state does not allow it; asked again, it changes nothing. */
   command: (id: string, command: RolloutCommand): string => `/rollouts/${encodeURIComponent(id)}/${command}`,

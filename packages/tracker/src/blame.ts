@@ -27,10 +27,16 @@ export interface BlameOutput {
 export class Blame {
   readonly #records = new Map<string, BlameRecord>();
   readonly #out: BlameOutput;
+  #changes = 0;
 
   constructor(saved: Iterable<BlameRecord>, out: BlameOutput) {
     for (const record of saved) this.#records.set(record.peer, record);
     this.#out = out;
+  }
+
+  /** Another number after each change. */
+  get changes(): number {
+    return this.#changes;
   }
 
   /** Whether what `peer` vouches for counts. */
@@ -60,6 +66,7 @@ export class Blame {
   /** Nothing is held against `peer` any more. */
   forgive(peer: string): void {
     this.#records.delete(peer);
+    this.#changes++;
   }
 
   /** What is held against `peer`. */
@@ -69,6 +76,7 @@ export class Blame {
 
   #change(record: BlameRecord): void {
     this.#records.set(record.peer, record);
+    this.#changes++;
     this.#out.changed(record);
   }
 }

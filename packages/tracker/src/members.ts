@@ -46,6 +46,7 @@ export class Members {
   readonly #fleetKey: KeyObject;
   readonly #table: Table<Member>;
   readonly #members: Map<string, Member>;
+  #changes = 0;
   readonly #keys = new Map<string, KeyObject>();
   /** Oldest first. */
   readonly #nonces = new Map<string, number>();
@@ -130,6 +131,11 @@ export class Members {
     return verify(null, bytes, key, signature);
   }
 
+  /** Another number whenever somebody has become a member or ceased to be one, or has changed state. */
+  get changes(): number {
+    return this.#changes;
+  }
+
   /** Remembers that the member was here. */
   async seen(peerId: string, nowMs: number): Promise<void> {
     const member = this.#members.get(peerId);
@@ -148,6 +154,7 @@ export class Members {
   async forget(peerId: string): Promise<boolean> {
     this.#keys.delete(peerId);
     if (!this.#members.delete(peerId)) return false;
+    this.#changes++;
     await this.#table.del(peerId, true);
     return true;
   }
@@ -162,6 +169,8 @@ export class Members {
 
   /** In memory first, so that a failing disk cannot let a banned member in. */
   async #put(member: Member, durable = false): Promise<void> {
+    const before = this.#members.get(member.peerId);
+    if (before?.state !== member.state || before.reason !== member.reason) this.#changes++;
     this.#members.set(member.peerId, member);
     await this.#table.put(member.peerId, member, durable);
   }

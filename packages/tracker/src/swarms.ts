@@ -207,6 +207,18 @@ export class Swarms {
     return this.#blame.of(peer);
   }
 
+  /** Another number after each change of what is held against members. */
+  get blameChanges(): number {
+    return this.#blame.changes;
+  }
+
+  /** Another number after each change of who holds what, of swarms as they are now. Goes over all, each second while somebody looks. */
+  get holdingsChanges(): number {
+    let changes = this.#swarms.size;
+    for (const { book } of this.#swarms.values()) changes += book.holdings.changes;
+    return changes;
+  }
+
   /** NAMEs of origins that nobody is to ask for a while. */
   throttledOrigins(nowMs: number): string[] {
     return this.#rests.all(nowMs).filter((key) => !key.startsWith(UNNAMED));

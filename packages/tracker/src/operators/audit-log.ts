@@ -17,6 +17,7 @@ export class AuditLog {
   readonly #max: number;
   readonly #listeners = new Set<(entry: AuditEntry) => void>();
   #last: number;
+  #written = 0;
   #first: number;
 
   private constructor(table: Table<Stored>, now: () => number, max: number, first: number, last: number) {
@@ -47,9 +48,15 @@ export class AuditLog {
     const entry = { atMs: this.#now(), actor, action, target, detail };
     for (const listener of this.#listeners) listener({ id, ...entry });
     await this.#table.put(keyOf(id), entry, true);
+    this.#written++;
     const over = new Map<string, undefined>();
     while (this.#last - this.#first + 1 > this.#max) over.set(keyOf(this.#first++), undefined);
     if (over.size > 0) await this.#table.write(over);
+  }
+
+  /** Entries that were written, and can be read, since this log was opened. */
+  get written(): number {
+    return this.#written;
   }
 
   /** Newest first. @param before only entries with a lower id */

@@ -43,7 +43,7 @@ export function rolloutRoutes(app: App, fleet: Fleet, { guard, audit }: Operator
   app.get(
     path(ROLLOUT_ROUTES.hosts(':id')),
     { ...guard('read'), schema: { summary: "A rollout's hosts, a short row each", tags: TAGS, params: Params, querystring: RolloutHostsQuery, response: { 200: RolloutHosts } } },
-    (request) => rollouts.hosts(request.params.id, fleet.now(), request.query.state),
+    (request) => rollouts.hosts(request.params.id, fleet.now(), request.query),
   );
 
   const act = async (command: RolloutCommand, id: string, actor: string): Promise<RolloutDetail> => {

@@ -401,7 +401,7 @@ describe('what operators see', () => {
     expect(fleet.rollouts.detail(id, fleet.nowMs)).toMatchObject({ timeLeftMs: 9_000, bytes: { held: 1900, peer: 900, origin: 100 } });
     const { rows } = fleet.rollouts.hosts(id, fleet.nowMs);
     expect(rows.find(([peerId]) => peerId === 'h0')).toEqual(['h0', 'h0', '', 'working', 1, 0, 100, 100, 'pulling']);
-    expect(fleet.rollouts.hosts(id, fleet.nowMs, 'done').rows).toEqual([['h2', 'h2', '', 'done', 1, 0, 1000, 0, '']]);
+    expect(fleet.rollouts.hosts(id, fleet.nowMs, { state: 'done' }).rows).toEqual([['h2', 'h2', '', 'done', 1, 0, 1000, 0, '']]);
   });
 
   test('what a hook said, and why a host failed', async () => {

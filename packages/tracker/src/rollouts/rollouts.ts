@@ -6,7 +6,7 @@
 // in all of them together; the oldest that is over goes first. Non-goals: HTTP (rollout-routes.ts), sessions (fleet.ts).
 
 import { createHash, randomBytes } from 'node:crypto';
-import type { RolloutCommand, RolloutDetail, RolloutHosts, RolloutHostState, RolloutRequest, RolloutState, RolloutSummary } from '@flotilla/shared/rollout-api';
+import type { RolloutCommand, RolloutDetail, RolloutHosts, RolloutRequest, RolloutState, RolloutSummary } from '@flotilla/shared/rollout-api';
 import type { AgentMessage, RolloutTask, TrackerEvent } from '@flotilla/shared/tracker-api';
 import { TrackerError } from '../errors.ts';
 import { OriginLimit } from '../origin-limit.ts';
@@ -15,7 +15,7 @@ import type { KnownHosts } from './known-hosts.ts';
 import { Progress } from './progress.ts';
 import { hostKey, parseHostKey, type HostRecord, type RolloutReason, type RolloutRecord, type StoredRecord } from './records.ts';
 import { Rollout, type Presence } from './rollout.ts';
-import { detailOf, hostsOf, summaryOf, type RolloutParts } from './view.ts';
+import { detailOf, hostsOf, summaryOf, type RolloutHostsFilter, type RolloutParts } from './view.ts';
 import { WriteAhead } from './write-ahead.ts';
 
 /** A started host without a connection for so long is not waited for: another one takes its place in the wave. */
@@ -80,6 +80,7 @@ export class Rollouts {
   readonly #dirty = new Set<string>();
   /** Limits of the rollouts at work, by the digests of their blobs; undefined: to be gathered anew. */
   #limits: ReadonlyMap<string, OriginLimit[]> | undefined;
+  #outcomes = 0;
   readonly #listeners = new Set<(transition: Transition) => void>();
   #hostRecords = 0;
   #steppedAtMs = 0;
@@ -94,6 +95,11 @@ export class Rollouts {
     };
     this.#writes = new WriteAhead({ read: (key) => this.#record(key), write: components.write, prepare: (whom) => this.#prepare(whom) });
     this.#load(components.records);
+  }
+
+  /** Another number whenever a host of any rollout has come to an end, or begins. */
+  get outcomes(): number {
+    return this.#outcomes;
   }
 
   // ---- what agents do
@@ -171,8 +177,8 @@ export class Rollouts {
   }
 
   /** @throws ROLLOUT_UNKNOWN */
-  hosts(id: string, nowMs: number, only?: RolloutHostState): RolloutHosts {
-    return hostsOf(this.#parts(this.#entry(id), nowMs), only);
+  hosts(id: string, nowMs: number, filter: RolloutHostsFilter = {}): RolloutHosts {
+    return hostsOf(this.#parts(this.#entry(id), nowMs), filter);
   }
 
   /** @returns a function that ends it */
@@ -259,6 +265,7 @@ export class Rollouts {
     const { id } = record;
     const rollout = new Rollout(record, hosts, (peerId) => createHash('sha256').update(`${id} ${peerId}`).digest('hex'), this.#presence, {
       changed: (peerId) => {
+        if (peerId !== undefined) this.#outcomes++;
         this.#writes.changed(peerId === undefined ? id : hostKey(id, peerId));
         this.#entries.get(id)!.summary = undefined;
         this.#limits = undefined;

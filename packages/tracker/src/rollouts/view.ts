@@ -77,19 +77,26 @@ export function detailOf(parts: RolloutParts): RolloutDetail {
   return { ...summaryOf(parts), manifests: manifestsOf(parts), slowest: slowestOf(parts), failures: failuresOf(parts) };
 }
 
-/** @param only hosts of this state */
-export function hostsOf(parts: RolloutParts, only?: RolloutHostState): RolloutHosts {
+/** Which hosts are meant; all, where nothing is said. */
+export interface RolloutHostsFilter {
+  readonly state?: RolloutHostState;
+  /** Those alone that have more to tell of their end than their state. */
+  readonly outcome?: boolean;
+}
+
+export function hostsOf(parts: RolloutParts, { state, outcome = false }: RolloutHostsFilter = {}): RolloutHosts {
   const rows: RolloutHosts['rows'] = [];
   const outcomes: RolloutHosts['outcomes'] = {};
   for (const [peerId, host] of parts.rollout.hosts) {
-    if (only !== undefined && host.state !== only) continue;
+    const tells = host.error !== undefined || host.hook !== undefined;
+    if ((state !== undefined && host.state !== state) || (outcome && !tells)) continue;
     const { size, held } = shareOf(parts, peerId, host);
     const working = host.state === 'working';
     const share = size === undefined ? -1 : Math.floor((1000 * held) / Math.max(1, size));
     const rate = working ? Math.round(parts.progress.rateOf(peerId, parts.nowMs)) : 0;
     const word = working ? (parts.progress.of(peerId)?.phase ?? '') : (host.error?.code ?? '');
     rows.push([peerId, host.name, host.zone ?? '', host.state, parts.presence.connected(peerId) ? 1 : 0, host.wave ?? -1, Math.min(1000, share), rate, word]);
-    if (host.error === undefined && host.hook === undefined) continue;
+    if (!tells) continue;
     const { attempt, error, ms, hook } = host;
     outcomes[peerId] = { attempt, ...(error !== undefined && { error }), ...(ms !== undefined && { ms }), ...(hook !== undefined && { hook }) };
   }

@@ -49,6 +49,7 @@ export class ImageCatalogue {
   /** Per image, who asked for it and when. Soft. */
   readonly #askers = new Map<string, Map<string, number>>();
   readonly #images = new Map<string, Image>();
+  #version = 0;
 
   private constructor(table: Table<ManifestRecord>, manifests: Map<string, ManifestRecord>) {
     this.#table = table;
@@ -65,8 +66,14 @@ export class ImageCatalogue {
     return new ImageCatalogue(table, new Map(known.sort(([, a], [, b]) => a.usedAtMs - b.usedAtMs)));
   }
 
+  /** Another number after each change of an image, its names or its last use. */
+  get version(): number {
+    return this.#version;
+  }
+
   /** A host was asked for this manifest. */
   seen(peerId: string, { digest, size, mediaType, origin, repository, tag, blobs }: SeenManifest, nowMs: number): void {
+    this.#version++;
     const known = this.#manifests.get(digest);
     const name = origin === undefined || repository === undefined ? undefined : `${origin}/${repository}${tag === undefined ? '' : `:${tag}`}`;
     const names = mergeName(known?.names ?? [], name);
@@ -87,6 +94,7 @@ export class ImageCatalogue {
   named(digest: string, name: string): void {
     const known = this.#manifests.get(digest);
     if (known === undefined || !hasTag(name) || known.names.includes(name) || !known.names.includes(name.slice(0, name.lastIndexOf(':')))) return;
+    this.#version++;
     const record = { ...known, names: mergeName(known.names, name) };
     this.#manifests.set(digest, record);
     this.#forgetMade(digest, record);
@@ -97,6 +105,7 @@ export class ImageCatalogue {
   used(digest: string, nowMs: number): void {
     const known = this.#manifests.get(digest);
     if (known === undefined || nowMs - known.usedAtMs < 1_000) return;
+    this.#version++;
     const record = { ...known, usedAtMs: nowMs };
     this.#manifests.delete(digest);
     this.#manifests.set(digest, record);

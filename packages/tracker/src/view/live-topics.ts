@@ -75,6 +75,8 @@ export function registerTopics(view: View, fleet: Fleet): void {
     });
   });
 
+  live.register('changes', (argument, topic) => (argument === '' ? new WholeTopic((nowMs) => ({ topic, atMs: nowMs, epoch: fleet.epoch, of: view.changes() })) : undefined));
+
   live.register('rollouts', (argument, topic) => (argument === '' ? new WholeTopic((nowMs) => ({ topic, atMs: nowMs, rollouts: fleet.rollouts.list(nowMs) })) : undefined));
 
   live.register('rollout', (id, topic, nowMs) => {

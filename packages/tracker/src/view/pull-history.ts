@@ -9,6 +9,7 @@ import type { FinishedBlob } from '@flotilla/shared/agent-report';
 import type { Pull, PullPage, PullsQuery } from '@flotilla/shared/operator-api';
 import { TrackerError } from '../errors.ts';
 import type { Table } from '../state.ts';
+import { giftOf, Givers } from './givers.ts';
 import type { PeerNumbers } from './peer-numbers.ts';
 
 const KEEP_MS = 7 * 24 * 60 * 60_000;
@@ -45,6 +46,8 @@ interface Light {
   readonly host: string;
   readonly image: string;
   readonly digest: string | undefined;
+  /** More gave than are kept of it. */
+  readonly crowded: boolean;
 }
 
 interface Open {
@@ -79,19 +82,28 @@ export class PullHistory {
   readonly #from: HistorySources;
   /** Oldest first. */
   #light: Light[] = [];
+  /** Pull by the id of a request; in the order of the pulls. */
   readonly #byRequest = new Map<string, string>();
   readonly #open = new Map<string, Open>();
   /** On their way to the disk. */
   readonly #unwritten = new Map<string, PullRecord>();
   readonly #loaded: Promise<void>;
+  readonly #givers: Givers;
   #numbers = 0;
+  #changes = 0;
 
   constructor(table: Table<PullRecord>, from: HistorySources) {
     this.#table = table;
     this.#from = from;
+    this.#givers = new Givers({ all: () => table.entries(), get: (key) => this.#record(key) });
     this.#loaded = this.#load();
     // Whoever asks is told.
     this.#loaded.catch(() => undefined);
+  }
+
+  /** Another number after each change. */
+  get changes(): number {
+    return this.#changes;
   }
 
   /** A host has finished, or given up, a blob. */
@@ -103,6 +115,7 @@ export class PullHistory {
       open = { peerId, host: name, zone, repository, manifest: undefined, blobs: new Map(), from: new Map(), bytes: { peer: 0, origin: 0, resumed: 0, duplicate: 0 }, startedAtMs: blob.startedAtMs, endedAtMs: blob.endedAtMs, heardAtMs: nowMs, failed: undefined, requestIds: new Set() };
       this.#open.set(key, open);
     }
+    this.#changes++;
     open.manifest ??= blob.manifest;
     open.heardAtMs = nowMs;
     open.startedAtMs = Math.min(open.startedAtMs, blob.startedAtMs);
@@ -135,8 +148,9 @@ export class PullHistory {
     let old = 0;
     const oldestKey = String(Math.max(0, nowMs - KEEP_MS)).padStart(KEY_DIGITS, '0');
     while (old < this.#light.length && (this.#light.length - old > MAX_PULLS || this.#light[old]!.key < oldestKey)) changes.set(this.#light[old++]!.key, undefined);
-    if (old > 0) this.#light = this.#light.slice(old);
+    if (old > 0) this.#forget(old);
     if (changes.size === 0) return undefined;
+    this.#changes++;
     return Promise.resolve(this.#from.numbers.flush())
       .then(() => this.#table.write(changes))
       .finally(() => {
@@ -173,7 +187,7 @@ export class PullHistory {
   }
 
   async get(id: string): Promise<Pull | undefined> {
-    const record = this.#unwritten.get(id) ?? (await this.#table.get(id));
+    const record = await this.#record(id);
     return record && this.#pull(id, record);
   }
 
@@ -198,47 +212,66 @@ export class PullHistory {
     return pulls.filter((pull) => pull !== undefined);
   }
 
-  /** Who got bytes from this peer. Reads all that is kept: seldom asked. */
+  /** Who got bytes from this peer. The first question about a peer reads all that is kept, the next what came since. */
   async receivedFrom(peerId: string): Promise<{ receivers: Map<string, { name: string; bytes: number; lastAtMs: number; images: Set<string> }>; sinceMs: number | undefined; complete: boolean }> {
     await this.#loaded;
-    const receivers = new Map<string, { name: string; bytes: number; lastAtMs: number; images: Set<string> }>();
     const number = this.#from.numbers.of(peerId);
-    let complete = this.#light.length < MAX_PULLS;
-    const take = (record: PullRecord): void => {
-      if (record.from.length >= MAX_SENDERS) complete = false;
-      const bytes = record.from.find(([sender]) => sender === number)?.[1];
-      const receiver = this.#from.numbers.peer(record.peer);
-      if (bytes === undefined || receiver === undefined) return;
-      const known = receivers.get(receiver) ?? { name: record.host, bytes: 0, lastAtMs: 0, images: new Set<string>() };
+    const kept = await this.#givers.gifts(number, this.#light);
+    const open = [...this.#open.values()].map((each) => giftOf(number, '', this.#close(each))).filter((gift) => gift !== undefined);
+    const receivers = new Map<string, { name: string; bytes: number; lastAtMs: number; images: Set<string> }>();
+    for (const { to, host, image, bytes, atMs } of [...kept, ...open]) {
+      const receiver = this.#from.numbers.peer(to);
+      if (receiver === undefined) continue;
+      const known = receivers.get(receiver) ?? { name: host, bytes: 0, lastAtMs: 0, images: new Set<string>() };
       receivers.set(receiver, known);
       known.bytes += bytes;
-      known.lastAtMs = Math.max(known.lastAtMs, record.endedAtMs);
-      if (record.image !== '') known.images.add(record.image);
-    };
-    const unwritten = new Map(this.#unwritten);
-    for await (const [key, record] of this.#table.entries()) if (!unwritten.has(key)) take(record);
-    for (const record of unwritten.values()) take(record);
-    for (const open of this.#open.values()) take(this.#close(open));
+      known.lastAtMs = Math.max(known.lastAtMs, atMs);
+      if (image !== '') known.images.add(image);
+    }
     const first = this.#light[0];
-    return { receivers, sinceMs: first && Number(first.key.slice(0, KEY_DIGITS)), complete };
+    return { receivers, sinceMs: first && Number(first.key.slice(0, KEY_DIGITS)), complete: this.#light.length < MAX_PULLS && !this.#light.some(({ crowded }) => crowded) };
   }
 
   async #load(): Promise<void> {
     const known: Light[] = [];
+    const ids: [string, string][] = [];
     for await (const [key, record] of this.#table.entries()) {
       known.push(lightOf(key, record));
-      for (const id of record.requestIds) this.#byRequest.set(id, key);
+      for (const id of record.requestIds) ids.push([id, key]);
     }
-    // Pulls may have ended meanwhile.
-    const later = new Set(this.#light.map(({ key }) => key));
-    this.#light = [...known.filter(({ key }) => !later.has(key)), ...this.#light];
+    // Pulls may have ended meanwhile: theirs are the newer ids.
+    const later = [...this.#byRequest];
+    this.#byRequest.clear();
+    for (const [id, key] of [...ids, ...later]) this.#askedBy(id, key);
+    const newer = new Set(this.#light.map(({ key }) => key));
+    this.#light = [...known.filter(({ key }) => !newer.has(key)), ...this.#light];
+  }
+
+  #record(key: string): Promise<PullRecord | undefined> {
+    const record = this.#unwritten.get(key);
+    return record === undefined ? this.#table.get(key) : Promise.resolve(record);
   }
 
   #remember(key: string, record: PullRecord): void {
     this.#light.push(lightOf(key, record));
-    for (const id of record.requestIds) this.#byRequest.set(id, key);
+    for (const id of record.requestIds) this.#askedBy(id, key);
+  }
+
+  #askedBy(requestId: string, key: string): void {
+    this.#byRequest.delete(requestId);
+    this.#byRequest.set(requestId, key);
     for (const id of this.#byRequest.keys()) {
       if (this.#byRequest.size <= MAX_PULLS) break;
+      this.#byRequest.delete(id);
+    }
+  }
+
+  /** So many of the oldest, with the ids that led to them. */
+  #forget(count: number): void {
+    this.#light = this.#light.slice(count);
+    const oldest = this.#light[0]?.key;
+    for (const [id, key] of this.#byRequest) {
+      if (oldest !== undefined && key >= oldest) break;
       this.#byRequest.delete(id);
     }
   }
@@ -282,6 +315,6 @@ export class PullHistory {
   }
 }
 
-function lightOf(key: string, { peer, host, image, digest }: PullRecord): Light {
-  return { key, peer, host, image, digest };
+function lightOf(key: string, { peer, host, image, digest, from }: PullRecord): Light {
+  return { key, peer, host, image, digest, crowded: from.length >= MAX_SENDERS };
 }

@@ -18,6 +18,7 @@ export class Series {
   #sum: [number, number, number, number] = [0, 0, 0, 0];
   #minute = -1;
   #last = 0;
+  #changes = 0;
 
   private constructor(table: Table<Rates>, minutes: ThroughputPoint[]) {
     this.#table = table;
@@ -52,6 +53,11 @@ export class Series {
     return { point, write };
   }
 
+  /** Another number after each change of the minutes. */
+  get changes(): number {
+    return this.#changes;
+  }
+
   lastHour(): readonly ThroughputPoint[] {
     return this.#seconds;
   }
@@ -68,6 +74,7 @@ export class Series {
     const idle = rates.every((rate) => rate === 0) && (before === undefined || before.slice(1).every((rate) => rate === 0));
     if (idle) return Promise.resolve();
     this.#minutes.push([minute, ...rates]);
+    this.#changes++;
     const changes = new Map<string, Rates | undefined>([[keyOf(minute), rates]]);
     while (this.#minutes.length > WEEK_POINTS || this.#minutes[0]![0] < minute - WEEK_POINTS * 60) changes.set(keyOf(this.#minutes.shift()![0]), undefined);
     return this.#table.write(changes);

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FinishedBlob, SeenManifest, Vitals } from '@flotilla/shared/agent-report';
 import { parseJoinToken } from '@flotilla/shared/join-token';
-import { FleetSnapshot, HostDetail, HostsSnapshot, ImageSnapshot, RolloutSnapshot, SLOW_REASONS, SwarmLive, type Brake, type ImageNow } from '@flotilla/shared/live-api';
+import { Changes, FleetSnapshot, HostDetail, HostsSnapshot, ImageSnapshot, RolloutSnapshot, SLOW_REASONS, SwarmLive, type Brake, type ImageNow } from '@flotilla/shared/live-api';
 import type { ImagePage, MemberList, PullPage, ReceivedFrom, SearchResult, Timeline } from '@flotilla/shared/operator-api';
 import { chunkMapSigningBytes } from '@flotilla/shared/chunk-map';
 import { packDigests, type AgentMessage } from '@flotilla/shared/tracker-api';
@@ -271,6 +271,30 @@ describe('brakes', () => {
     await third.post();
     expect(third.told('grant')).toEqual([]);
   });
+});
+
+test('what pages ask for by plain GET has numbers that tell of a change, and only of one', async () => {
+  const agent = await connect('web-1');
+  const client = await listen('changes,fleet');
+  const first = await client.next(({ kind, data }) => kind === 'snapshot' && data.topic === 'changes');
+  conforms(Changes, first.data);
+  const told = new Set<string>();
+  const after = async (name: keyof Changes['of'], act: () => unknown): Promise<void> => {
+    const since = client.events.length;
+    const before = (client.events.findLast(({ data }) => data.topic === 'changes')!.data as unknown as Changes).of[name];
+    await act();
+    await client.next((event) => client.events.indexOf(event) >= since && event.data.topic === 'changes' && (event.data as unknown as Changes).of[name] !== before);
+    told.add(name);
+  };
+  await after('images', () => agent.post(stats(5, { manifests: [manifest([blobOf(2, 'layer')])] })));
+  await after('audit', () => ask('POST', 'tokens', { name: 'ci', role: 'read' }));
+  await after('pulls', () => agent.post(stats(6, { finished: [{ ...blobOf(2, 'layer'), startedAtMs: 1, endedAtMs: 2, originBytes: 1, resumedBytes: 0, duplicateBytes: 0, peerBytes: 0, sources: [] }] })));
+  // Three more looks at the fleet, and nothing has changed.
+  const quiet = client.events.length;
+  await client.next((event) => event.data.topic === 'fleet' && client.events.slice(quiet).filter(({ data }) => data.topic === 'fleet').length >= 3);
+  expect(client.events.slice(quiet).filter(({ data }) => data.topic === 'changes')).toEqual([]);
+  await after('members', () => ask('POST', `members/${agent.identity.peerId}/quarantine`, { reason: 'smoke' }));
+  expect(told.size).toBe(4);
 });
 
 describe('finished pulls', () => {

@@ -5,7 +5,7 @@
 // Invariant: nothing here is needed to lease or to serve; it may fail without a pull noticing. Cost is bounded per second, not per message:
 // a message touches one host. Non-goals: HTTP (view-routes.ts), decisions about swarms.
 
-import { HOST_STATES, type Brake, type FleetNow, type ThroughputPoint } from '@flotilla/shared/live-api';
+import { HOST_STATES, type Brake, type Changes, type FleetNow, type ThroughputPoint } from '@flotilla/shared/live-api';
 import type { SessionRequest } from '@flotilla/shared/tracker-api';
 import type { Fleet } from '../fleet.ts';
 import type { Logger } from '../log.ts';
@@ -247,6 +247,19 @@ export class View {
     if (this.#brakesTold === this.brakes.version) return;
     this.#brakesTold = this.brakes.version;
     for (const host of this.hosts.connected) this.#tellBrakes(host, nowMs, true);
+  }
+
+  /** Numbers that are others after each change, of what pages ask for by plain GET. */
+  changes(): Changes['of'] {
+    const { members, swarms, rollouts } = this.#fleet;
+    return {
+      audit: this.#audit.written,
+      images: this.catalogue.version + swarms.holdingsChanges,
+      members: members.changes + swarms.blameChanges,
+      minutes: this.series.changes,
+      pulls: this.history.changes,
+      rollouts: rollouts.outcomes,
+    };
   }
 
   /** An entry that nobody waits for. */

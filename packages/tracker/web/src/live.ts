@@ -43,7 +43,7 @@ interface Topic {
   users: number;
 }
 
-const WAITING: TopicState<never> = { value: undefined, gone: false, atMs: 0 };
+export const WAITING: TopicState<never> = { value: undefined, gone: false, atMs: 0 };
 
 class LiveStream {
   readonly connection = signal<Connection>({ state: 'idle', heardAtMs: 0 });

@@ -3,6 +3,7 @@
 // Tables (Map by host number) are changed in place and handed on in a new object, so that 2,000 rows a second cost no copies: read them, keep nothing.
 
 import type {
+  Changes,
   FleetDelta,
   FleetSnapshot,
   HostDetail,
@@ -21,7 +22,7 @@ import type {
 } from '@flotilla/shared/live-api';
 import type { RolloutList } from '@flotilla/shared/rollout-api';
 import { useEffect, useMemo } from 'preact/hooks';
-import { live, type Reducer, type TopicState } from './live.ts';
+import { live, WAITING, type Reducer, type TopicState } from './live.ts';
 
 /** Of the last hour, a point each second. */
 const MAX_POINTS = 3_600;
@@ -92,12 +93,14 @@ export const useImage = (digest: string): TopicState<ImageState> => useLive(`ima
 export const useRollout = (id: string): TopicState<RolloutState> => useLive(`rollout:${id}`, ROLLOUT);
 export const useRollouts = (): TopicState<RolloutList> => useLive('rollouts', WHOLE as Reducer<RolloutList>);
 export const useSwarm = (digest: string): TopicState<SwarmLive> => useLive(`swarm:${digest}`, WHOLE as Reducer<SwarmLive>);
+/** @param wanted false: nothing is listened to */
+export const useChanges = (wanted: boolean): Changes | undefined => useLive(wanted ? 'changes' : undefined, WHOLE as Reducer<Changes>).value;
 export const useHost = (peerId: string): TopicState<HostDetail> => useLive(`host:${peerId}`, WHOLE as Reducer<HostDetail>);
 
-function useLive<T>(name: string, reducer: Reducer<T>): TopicState<T> {
-  const used = useMemo(() => live.use(name, reducer), [name]);
-  useEffect(() => used.release, [used]);
-  return used.state.value;
+function useLive<T>(name: string | undefined, reducer: Reducer<T>): TopicState<T> {
+  const used = useMemo(() => (name === undefined ? undefined : live.use(name, reducer)), [name]);
+  useEffect(() => used?.release, [used]);
+  return used?.state.value ?? WAITING;
 }
 
 /** A page that is open for days keeps a curve of every second point. */

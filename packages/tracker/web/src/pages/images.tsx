@@ -10,6 +10,7 @@ import { Table } from '../components/table.tsx';
 import { ago, bytes, count, plural, shortDigest } from '../format.ts';
 import { useOnce } from '../once.ts';
 import { here, setQuery } from '../router.ts';
+import { useFleet } from '../topics.ts';
 
 const MAX_IMAGES = 500;
 const TYPING_MS = 250;
@@ -17,13 +18,15 @@ const TYPING_MS = 250;
 export function ImagesPage(): JSX.Element {
   const wanted = here.value.query.get('q') ?? '';
   const asked = useSettled(wanted);
-  const { value, problem, reload } = useOnce<ImagePage>(`${OPERATOR_ROUTES.images}?limit=${MAX_IMAGES}&sort=used&q=${encodeURIComponent(asked)}`, { everyMs: 1_000 });
+  const { value, problem, reload } = useOnce<ImagePage>(`${OPERATOR_ROUTES.images}?limit=${MAX_IMAGES}&sort=used&q=${encodeURIComponent(asked)}`, ['images']);
   const [last, setLast] = useState<ImagePage>();
   useEffect(() => {
     if (value !== undefined) setLast(value);
   }, [value]);
   const page = value ?? last;
-  const nowMs = Date.now();
+  // How long ago is told anew each second, whether or not the list has changed.
+  const { atMs } = useFleet();
+  const nowMs = atMs === 0 ? Date.now() : atMs;
   return (
     <Page title="Images" lead={page === undefined ? undefined : `${plural(page.total, 'image')}${page.total > page.images.length ? `, ${count(page.images.length)} shown` : ''}`}>
       {problem !== undefined && <ProblemNote problem={problem} retry={reload} />}

@@ -21,12 +21,11 @@ import { here, setQuery } from '../router.ts';
 import { may } from '../session.ts';
 import { useHosts, type HostsState } from '../topics.ts';
 
-const EVERY_MS = 3_000;
 /** Those that somebody has to look at come first. */
 const ORDER: Readonly<Record<HostState, number>> = { quarantined: 0, expelled: 1, stale: 2, down: 3, up: 4 };
 
 export function MembersPage(): JSX.Element {
-  const { value, problem, reload } = useOnce<MemberList>(OPERATOR_ROUTES.members, { everyMs: EVERY_MS });
+  const { value, problem, reload } = useOnce<MemberList>(OPERATOR_ROUTES.members, ['members']);
   const wanted = (here.value.query.get('q') ?? '').toLowerCase();
   const { value: hosts, atMs } = useHosts();
   const nowMs = atMs === 0 ? Date.now() : atMs;
@@ -75,13 +74,14 @@ export function MembersPage(): JSX.Element {
   );
 }
 
-/** What is live is newer than the list. */
+/** What is live is newer than the list, which is asked for anew when members or what is held against them have changed. */
 function asTheyAre(members: readonly Member[], hosts: HostsState | undefined): readonly Member[] {
   if (hosts === undefined) return members;
-  const numbers = new Map([...hosts.infos.values()].map(({ peerId, n }) => [peerId, n]));
+  const infos = new Map([...hosts.infos.values()].map((info) => [info.peerId, info]));
   return members.map((member) => {
-    const figures = hosts.figures.get(numbers.get(member.peerId) ?? -1);
-    return figures === undefined ? member : { ...member, state: HOST_STATES[figures[1]]!, seenAtMs: Math.max(member.seenAtMs, figures[13]) };
+    const info = infos.get(member.peerId);
+    const figures = hosts.figures.get(info?.n ?? -1);
+    return info === undefined || figures === undefined ? member : { ...member, name: info.name, zone: info.zone, version: info.version, state: HOST_STATES[figures[1]]!, seenAtMs: Math.max(member.seenAtMs, figures[13]) };
   });
 }
 
@@ -101,7 +101,7 @@ function HeldAgainst({ member: { peerId, reason, trusted, accusers, lies } }: { 
 }
 
 function JoinToken(): JSX.Element {
-  const { value, problem, reload } = useOnce<JoinTokenInfo>(may('admin') ? OPERATOR_ROUTES.joinToken : undefined);
+  const { value, problem, reload } = useOnce<JoinTokenInfo>(may('admin') ? OPERATOR_ROUTES.joinToken : undefined, ['audit']);
   const [rotated, setRotated] = useState(false);
   return (
     <Panel

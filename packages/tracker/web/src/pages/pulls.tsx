@@ -22,7 +22,7 @@ export function PullsPage(): JSX.Element {
   const { query } = here.value;
   const asked = FILTERS.flatMap((name) => (query.get(name) ? [`${name}=${encodeURIComponent(query.get(name)!)}`] : [])).join('&');
   const path = `${OPERATOR_ROUTES.pulls}?limit=100${asked === '' ? '' : `&${asked}`}`;
-  const { value, problem, reload } = useOnce<PullPage>(path, { everyMs: 1_000 });
+  const { value, problem, reload } = useOnce<PullPage>(path, ['pulls']);
   const [older, setOlder] = useState<PullPage>();
   const [failure, setFailure] = useState<ApiProblem>();
   useEffect(() => setOlder(undefined), [path]);

@@ -11,11 +11,8 @@ import { bytes, moment, plural, shortPeer } from '../format.ts';
 import { useOnce } from '../once.ts';
 import { useHosts } from '../topics.ts';
 
-/** The tracker goes over 7 days of pulls for it. */
-const EVERY_MS = 5_000;
-
 export function ReceivedPage({ peerId }: { readonly peerId: string }): JSX.Element {
-  const { value, problem, reload } = useOnce<ReceivedFrom>(OPERATOR_ROUTES.received(peerId), { everyMs: EVERY_MS });
+  const { value, problem, reload } = useOnce<ReceivedFrom>(OPERATOR_ROUTES.received(peerId), ['pulls']);
   const name = [...(useHosts().value?.infos.values() ?? [])].find((info) => info.peerId === peerId)?.name ?? '';
   const nowMs = Date.now();
   return (

@@ -24,8 +24,6 @@ import { useRollout, type RolloutState } from '../topics.ts';
 
 const FAILED = ROLLOUT_HOST_STATES.indexOf('failed');
 const DONE = ROLLOUT_HOST_STATES.indexOf('done');
-/** All hosts come with it. */
-const OUTCOMES_MS = 10_000;
 
 export function RolloutPage({ id }: { readonly id: string }): JSX.Element {
   const { value, gone } = useRollout(id);
@@ -227,7 +225,7 @@ function Failures({ detail: { failures } }: { readonly detail: RolloutDetail }):
 
 /** Hosts that failed, or ran the command of their own configuration afterwards. */
 function Outcomes({ id }: { readonly id: string }): JSX.Element | null {
-  const { value } = useOnce<RolloutHosts>(ROLLOUT_ROUTES.hosts(id), { everyMs: OUTCOMES_MS });
+  const { value } = useOnce<RolloutHosts>(`${ROLLOUT_ROUTES.hosts(id)}?outcome=true`, ['rollouts']);
   if (value === undefined) return null;
   const told = value.rows.map((row) => ({ peerId: row[0], name: row[1], outcome: value.outcomes[row[0]] })).filter((host): host is { peerId: string; name: string; outcome: RolloutOutcome } => host.outcome !== undefined);
   if (told.length === 0) return null;

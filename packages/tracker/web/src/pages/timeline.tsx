@@ -12,26 +12,30 @@ import { Table } from '../components/table.tsx';
 import { clock, count, duration, momentExactly, plural, rate } from '../format.ts';
 import { useOnce } from '../once.ts';
 import { here, setQuery } from '../router.ts';
+import { useFleet, type FleetState } from '../topics.ts';
 
 const HOUR_MS = 3_600_000;
+/** This browser's clock may be as far ahead of the tracker's. */
+const CLOCKS_MS = 300_000;
 const SPANS = [
   ['1 h', HOUR_MS],
   ['6 h', 6 * HOUR_MS],
   ['1 day', 24 * HOUR_MS],
   ['7 days', 168 * HOUR_MS],
 ] as const;
-/** A curve of more than the last hour has a figure for each minute. */
-const MINUTES_MS = 10_000;
 const KINDS = ['version', 'settings', 'rollout', 'member', 'brake', 'verdict', 'access', 'tracker'] as const;
 
 export function TimelinePage(): JSX.Element {
   const { query } = here.value;
   const span = SPANS.find(([text]) => text === query.get('span')) ?? SPANS[0];
   const kind = query.get('kind') ?? '';
-  // Rounded: otherwise each drawing would ask for another time. Up: within the last hour there is a figure for each second.
-  const fromMs = Math.ceil((Date.now() - span[1]) / 60_000) * 60_000;
-  const { value, problem, reload } = useOnce<Timeline>(`${OPERATOR_ROUTES.timeline}?fromMs=${fromMs}`, { everyMs: span[1] > HOUR_MS ? MINUTES_MS : 1_000 });
-  const events = useMemo(() => value?.events.filter((event) => kind === '' || event.kind === kind) ?? [], [value, kind]);
+  const { value: fleet, atMs } = useFleet();
+  const toMs = atMs === 0 ? Date.now() : atMs;
+  // Once for a span: what leaves it while the page is open is cut off here.
+  const askedFromMs = useMemo(() => Date.now() - span[1] - CLOCKS_MS, [span]);
+  const fromMs = toMs - span[1];
+  const { value, problem, reload } = useOnce<Timeline>(`${OPERATOR_ROUTES.timeline}?fromMs=${askedFromMs}`, ['audit', 'minutes']);
+  const events = useMemo(() => value?.events.filter((event) => event.atMs >= fromMs && (kind === '' || event.kind === kind)) ?? [], [value, kind, fromMs]);
   return (
     <Page
       title="Timeline"
@@ -59,16 +63,25 @@ export function TimelinePage(): JSX.Element {
       }
     >
       {problem !== undefined && <ProblemNote problem={problem} retry={reload} />}
-      {value === undefined ? problem === undefined && <Loading what="the timeline" /> : <Curve timeline={value} events={events} />}
-      {value !== undefined && <Changes timeline={value} events={events} />}
+      {value === undefined ? problem === undefined && <Loading what="the timeline" /> : <Curve timeline={value} fleet={fleet} toMs={toMs} span={span[1]} events={events} />}
+      {value !== undefined && <Changes toMs={toMs} events={events} />}
     </Page>
   );
 }
 
-function Curve({ timeline, events }: { readonly timeline: Timeline; readonly events: readonly TimelineEvent[] }): JSX.Element {
-  const { fromMs, toMs, stepMs, series } = timeline;
-  const data = useMemo(() => curve(series, fromMs / 1000, toMs / 1000, stepMs / 1000), [timeline]);
-  const span = Math.max(1, toMs - fromMs);
+interface CurveProps {
+  readonly timeline: Timeline;
+  readonly fleet: FleetState | undefined;
+  readonly toMs: number;
+  readonly span: number;
+  readonly events: readonly TimelineEvent[];
+}
+
+/** The last hour by the second, as the stream tells it; longer spans by the minute, and at their end what moves now. */
+function Curve({ timeline, fleet, toMs, span, events }: CurveProps): JSX.Element {
+  const fromMs = toMs - span;
+  const bySecond = span <= HOUR_MS && fleet !== undefined;
+  const data = useMemo(() => curve(bySecond ? fleet.series : timeline.series, fromMs / 1000, toMs / 1000, bySecond ? 1 : timeline.stepMs / 1000, fleet), [timeline, toMs, span]);
   return (
     <Panel title="Throughput and changes" aside={`${duration(span)} to ${clock(toMs)} UTC`}>
       <Chart
@@ -100,7 +113,7 @@ function Curve({ timeline, events }: { readonly timeline: Timeline; readonly eve
 }
 
 /** From the first second of the span to its last, so that changes below stand where they belong. */
-function curve(series: readonly (readonly number[])[], from: number, to: number, step: number): ChartData {
+function curve(series: readonly (readonly number[])[], from: number, to: number, step: number, fleet: FleetState | undefined): ChartData {
   const [times, peers, origins] = [[from], [0], [0]] as [number[], number[], number[]];
   const push = (at: number, peer: number, origin: number): void => {
     if (at <= times.at(-1)!) return;
@@ -109,6 +122,7 @@ function curve(series: readonly (readonly number[])[], from: number, to: number,
     origins.push(origin);
   };
   for (const [at = 0, peer = 0, origin = 0] of series) {
+    if (at <= from) continue;
     if (at - times.at(-1)! > 2 * step) {
       push(times.at(-1)! + step, 0, 0);
       push(at - step, 0, 0);
@@ -116,11 +130,11 @@ function curve(series: readonly (readonly number[])[], from: number, to: number,
     push(at, peer, origin);
   }
   if (to - times.at(-1)! > 2 * step) push(times.at(-1)! + step, 0, 0);
-  push(to, 0, 0);
+  push(to, fleet?.now.rates.peer ?? 0, fleet?.now.rates.origin ?? 0);
   return [times, peers, origins];
 }
 
-function Changes({ timeline: { toMs }, events }: { readonly timeline: Timeline; readonly events: readonly TimelineEvent[] }): JSX.Element {
+function Changes({ toMs, events }: { readonly toMs: number; readonly events: readonly TimelineEvent[] }): JSX.Element {
   return (
     <Panel title="Changes" flush aside={events.length > 0 ? `${count(events.length)}, newest first` : undefined}>
       {events.length === 0 ? (

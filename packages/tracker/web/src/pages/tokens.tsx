@@ -18,7 +18,7 @@ import { may, session } from '../session.ts';
 const MAY: Readonly<Record<Role, string>> = { read: 'look at everything', operate: 'and change rollouts, brakes, members', admin: 'and make tokens, replace the join token' };
 
 export function TokensPage(): JSX.Element {
-  const { value, problem, reload } = useOnce<TokenInfo[]>(may('admin') ? OPERATOR_ROUTES.tokens : undefined, { everyMs: 10_000 });
+  const { value, problem, reload } = useOnce<TokenInfo[]>(may('admin') ? OPERATOR_ROUTES.tokens : undefined, ['audit']);
   const own = session.value.state === 'in' ? session.value.me.name : '';
   const nowMs = Date.now();
   if (!may('admin')) {
