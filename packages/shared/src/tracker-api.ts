@@ -210,6 +210,8 @@ export const AgentMessage = Type.Union([
     layers: Type.Optional(Type.Array(BlobKeySchema, { maxItems: MAX_ROLLOUT_LAYERS })),
     /** Bytes that are here, for each of `layers`. */
     held: Type.Optional(Type.Array(Type.Integer({ minimum: 0 }), { maxItems: MAX_ROLLOUT_LAYERS })),
+    /** What was fetched for this attempt up to now; an older agent tells it with its result alone. */
+    fetched: Type.Optional(Type.Object({ peer: Type.Integer({ minimum: 0 }), origin: Type.Integer({ minimum: 0 }) })),
   }),
   /** A task of `rollouts` is over. Said again whenever it is listed again. */
   Type.Object({

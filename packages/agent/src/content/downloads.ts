@@ -98,6 +98,12 @@ export class Downloads implements Holdings {
     return (await this.#stored(key)) === undefined ? 0 : key.size;
   }
 
+  /** Where the bytes of a blob on its way have come from up to now. */
+  underWay(key: BlobKey): FetchedBytes | undefined {
+    const bytes = this.#active.get(name(key))?.provenance.bytes;
+    return bytes && { peer: bytes.peer, origin: bytes.origin };
+  }
+
   async find(key: BlobKey): Promise<Holding | undefined> {
     const active = this.#active.get(name(key));
     if (active?.open) return active;

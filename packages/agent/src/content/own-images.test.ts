@@ -27,7 +27,7 @@ function host({ stale = false, low = true } = {}): { readonly own: OwnImages; re
         return { peer: 1, origin: 2 };
       },
     },
-    downloads: { held: async ({ size }) => size },
+    downloads: { held: async ({ size }) => size, underWay: () => ({ peer: 3, origin: 4 }) },
     store,
     rights: { facts: { resolved: async (...args) => void pins.push(args) } },
     low,

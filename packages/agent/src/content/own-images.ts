@@ -16,7 +16,7 @@ const NAMED: Caller = { ...OWN, named: true };
 
 export interface OwnImagesComponents {
   readonly images: Pick<Images, 'manifest' | 'fetch'>;
-  readonly downloads: Pick<Downloads, 'held'>;
+  readonly downloads: Pick<Downloads, 'held' | 'underWay'>;
   readonly store: Pick<Store, 'find' | 'pin' | 'unpin'>;
   readonly rights: { readonly facts: Pick<Rights['facts'], 'resolved'> };
   /** It is fetched for rollouts: behind what clients wait for. */
@@ -53,6 +53,11 @@ export class OwnImages {
   /** Bytes of the blob that are here: of the finished one, or of the one on its way. */
   held(blob: Pick<Descriptor, 'digest' | 'size'>): Promise<number> {
     return this.#with.downloads.held({ digest: blob.digest, size: blob.size });
+  }
+
+  /** Where the bytes of a blob on its way have come from up to now; undefined: it is not on its way. */
+  underWay(blob: Pick<Descriptor, 'digest' | 'size'>): FetchedBytes | undefined {
+    return this.#with.downloads.underWay({ digest: blob.digest, size: blob.size });
   }
 
   /** Keeps these from eviction until the returned function is called. */

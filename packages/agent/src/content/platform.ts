@@ -74,6 +74,15 @@ export function indexEntries(bytes: Uint8Array): IndexEntry[] | undefined {
   });
 }
 
+/** The platform that an image's config names, if it does. @param bytes verified */
+export function configPlatform(bytes: Uint8Array): Platform | undefined {
+  try {
+    return platformOf(JSON.parse(Buffer.from(bytes).toString('utf8')));
+  } catch (error) {
+    throw new AgentError('MANIFEST_MALFORMED', "the image's config is no JSON", { cause: error });
+  }
+}
+
 function platformOf(value: unknown): Platform | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const { os, architecture, variant } = value as Record<string, unknown>;

@@ -145,7 +145,7 @@ describe('pulling', () => {
     expect(told).toMatchObject({ phase: 'pulling', manifest: image.digest, layers: [config, first, second].map(({ digest, size }) => ({ digest, size })) });
     host.images.partial.set(second.digest, 2_000);
     await host.pass(1_000);
-    expect(host.progress().at(-1)).toEqual({ type: 'rollout-progress', rolloutId: 'r-1', attempt: 1, phase: 'pulling', held: [config.size, 3_000, 2_000] });
+    expect(host.progress().at(-1)).toEqual({ type: 'rollout-progress', rolloutId: 'r-1', attempt: 1, phase: 'pulling', held: [config.size, 3_000, 2_000], fetched: { peer: config.size + 3_000, origin: 2_000 } });
     expect(host.executor.status()).toMatchObject([{ image: 'docker.io/library/nginx:1.27', phase: 'pulling', held: config.size + 5_000, size: config.size + 8_000 }]);
     expect(host.images.kept.get(first.digest)).toBe(1);
     gate.resolve();
@@ -170,6 +170,22 @@ describe('pulling', () => {
     const refused = await host.ended(3);
     expect(refused).toMatchObject({ ok: false, error: { code: 'PLATFORM_UNKNOWN' } });
     expect(refused.error!.message).toContain('linux/amd64');
+  });
+
+  test('an image of one platform is none of another that a rollout names, and is taken as it is where it names none', async () => {
+    const host = await newHost();
+    const amd = host.images.addImage('amd', [1_000]);
+    host.executor.tasks([task(amd, { platform: 'linux/arm64' })]);
+    const refused = await host.ended(1);
+    expect(refused).toMatchObject({ ok: false, error: { code: 'PLATFORM_UNKNOWN', message: 'the image is not there for linux/arm64, only for linux/amd64' } });
+    expect(host.images.stored.has(amd.layers[1]!.digest)).toBe(false);
+    host.executor.tasks([task(amd, { rolloutId: 'r-2', platform: 'linux/amd64' })]);
+    expect(await host.ended(2)).toMatchObject({ ok: true, manifest: amd.digest });
+    host.executor.tasks([task(amd, { rolloutId: 'r-3', task: 'verify', platform: 'linux/arm64' })]);
+    expect(await host.ended(3)).toMatchObject({ ok: false, error: { code: 'PLATFORM_UNKNOWN' } });
+    const arm = host.images.addImage('arm', [1_000], 'linux/arm64');
+    host.executor.tasks([task(arm, { rolloutId: 'r-4' })]);
+    expect(await host.ended(4)).toMatchObject({ ok: true, manifest: arm.digest });
   });
 
   test('what is not listed any more is stopped, without a word; listed again it goes on', async () => {

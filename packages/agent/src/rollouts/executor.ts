@@ -14,7 +14,7 @@ import type { Logger } from '../log.ts';
 import type { HookFacts } from './hook.ts';
 import { ImageTask, type Layout } from './image-task.ts';
 import { taskKey, type Journal } from './journal.ts';
-import type { OwnImages, Repository, RolloutProgress, RolloutResult } from './ports.ts';
+import type { FetchedBytes, OwnImages, Repository, RolloutProgress, RolloutResult } from './ports.ts';
 
 const PARALLEL_TASKS = 2;
 const TELL_EVERY_MS = 1_000;
@@ -60,6 +60,8 @@ interface Work {
   layout: Layout | undefined;
   /** Bytes here of each blob, as far as is known. */
   readonly held: Map<Digest, number>;
+  /** Where those came from that were fetched for this attempt. */
+  readonly fetched: Map<Digest, FetchedBytes>;
   /** The layers have been told in this session. */
   layersTold: boolean;
   toldAtMs: number;
@@ -133,7 +135,7 @@ export class RolloutExecutor {
   }
 
   #start(task: RolloutTask): void {
-    const work: Work = { task, abort: new AbortController(), phase: 'waiting', layout: undefined, held: new Map(), layersTold: false, toldAtMs: 0, told: '', ended: Promise.resolve() };
+    const work: Work = { task, abort: new AbortController(), phase: 'waiting', layout: undefined, held: new Map(), fetched: new Map(), layersTold: false, toldAtMs: 0, told: '', ended: Promise.resolve() };
     this.#working.set(taskKey(task), work);
     work.ended = this.#work(work).finally(() => {
       this.#working.delete(taskKey(task));
@@ -203,7 +205,10 @@ export class RolloutExecutor {
     // Before the blobs are asked for, so that the tracker knows of which image they are.
     await this.#tell(work);
     const { layout } = work;
-    const done = (digest: Digest): void => void work.held.set(digest, layout.blobs.find((blob) => blob.digest === digest)!.size);
+    const done = (digest: Digest, fetched: FetchedBytes): void => {
+      work.held.set(digest, layout.blobs.find((blob) => blob.digest === digest)!.size);
+      work.fetched.set(digest, fetched);
+    };
     const fetched = await image.pull(layout, done, signal);
     const { origin, repository, tag } = task;
     if (tag !== undefined) await this.#pin({ origin, repository }, tag, layout);
@@ -241,7 +246,7 @@ export class RolloutExecutor {
     if (digest === undefined) throw new AgentError('ROLLOUT_TASK_UNKNOWN', 'there is no digest to fetch');
     const wanted = platform === undefined ? this.#with.host : parsePlatform(platform);
     if (wanted === undefined) throw new AgentError('PLATFORM_UNKNOWN', `"${platform}" is no platform`);
-    return new ImageTask(this.#with.images, { repository: { origin, repository }, digest: digest as Digest, platform: wanted });
+    return new ImageTask(this.#with.images, { repository: { origin, repository }, digest: digest as Digest, platform: wanted, named: platform !== undefined });
   }
 
   // ---- telling
@@ -276,19 +281,27 @@ export class RolloutExecutor {
     }
     if (!this.#isListed(task) || this.#working.get(taskKey(task)) !== work) return;
     const bytes = blobs.map(({ digest }) => held.get(digest) ?? 0);
-    const told = `${phase} ${bytes.join()}`;
+    const fetched = { peer: 0, origin: 0 };
+    for (const blob of blobs) {
+      const { peer, origin } = work.fetched.get(blob.digest) ?? this.#with.images.underWay(blob) ?? NOTHING;
+      fetched.peer += peer;
+      fetched.origin += origin;
+    }
+    const told = `${phase} ${bytes.join()} ${fetched.peer} ${fetched.origin}`;
     const nowMs = this.#with.now();
     if (told === work.told && nowMs - work.toldAtMs < TELL_AT_LEAST_EVERY_MS) return;
     const { rolloutId, attempt } = task;
     const first = layout !== undefined && !work.layersTold && { manifest: layout.manifest, layers: blobs.map(({ digest, size }) => ({ digest, size })) };
     Object.assign(work, { told, toldAtMs: nowMs, layersTold: work.layersTold || layout !== undefined });
-    this.#with.report({ type: 'rollout-progress', rolloutId, attempt, phase, ...first, ...(layout !== undefined && { held: bytes }) });
+    this.#with.report({ type: 'rollout-progress', rolloutId, attempt, phase, ...first, ...(layout !== undefined && { held: bytes }), ...(phase === 'pulling' && layout !== undefined && { fetched }) });
   }
 
   #isListed(task: RolloutTask): boolean {
     return this.#listed.some((each) => taskKey(each) === taskKey(task));
   }
 }
+
+const NOTHING: FetchedBytes = { peer: 0, origin: 0 };
 
 type Outcome = Omit<RolloutResult, 'type' | 'rolloutId' | 'attempt' | 'ms'>;
 

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { digestAlgorithm, digestHex, type Digest } from '@flotilla/shared/digest';
 import { isForeignLayer, parseManifest, type ManifestReference } from '../content/manifest.ts';
-import { choose, indexEntries, type Platform } from '../content/platform.ts';
+import { choose, configPlatform, indexEntries, type Platform } from '../content/platform.ts';
 import { AgentError } from '../errors.ts';
 import type { Descriptor, FetchedBytes, OwnImages, Repository } from './ports.ts';
 
@@ -14,11 +14,16 @@ import type { Descriptor, FetchedBytes, OwnImages, Repository } from './ports.ts
 const PARALLEL_BLOBS = 6;
 /** An index may hold an index, though nobody makes such images. */
 const MAX_INDEX_DEPTH = 3;
+/** Configs that say what platform an image is for. */
+const CONFIGS: ReadonlySet<string> = new Set(['application/vnd.oci.image.config.v1+json', 'application/vnd.docker.container.image.v1+json']);
+const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 
 export interface ImageTaskInit {
   readonly repository: Repository;
   readonly digest: Digest;
   readonly platform: Platform;
+  /** Somebody wants this platform and no other: then it counts too where no index offers a choice. */
+  readonly named: boolean;
 }
 
 /** What is known once the manifest has been read. */
@@ -43,25 +48,26 @@ export class ImageTask {
 
   /** Manifests, from wherever they can be had. @throws AgentError */
   layout(signal: AbortSignal): Promise<Layout> {
+    const readConfig = async (config: Descriptor): Promise<Uint8Array> => {
+      await this.#images.fetch(this.#init.repository, config, signal);
+      return this.#readStored(config.digest, signal);
+    };
     return this.#layout(async (digest) => {
       const { descriptor, bytes } = await this.#images.manifest(this.#init.repository, digest, signal);
       return { mediaType: descriptor.mediaType, bytes };
-    });
+    }, readConfig);
   }
 
   /** Manifests, from disk alone. @throws IMAGE_INCOMPLETE, STORE_CORRUPT */
   layoutStored(signal: AbortSignal): Promise<Layout> {
-    return this.#layout(async (digest) => {
-      const pieces = await this.#images.readStored(digest, signal);
-      if (pieces === undefined) throw new AgentError('IMAGE_INCOMPLETE', `the manifest ${digest} is not here`);
-      const parts: Uint8Array[] = [];
-      for await (const piece of pieces) parts.push(Uint8Array.from(piece));
-      return { mediaType: undefined, bytes: Buffer.concat(parts) };
-    });
+    return this.#layout(
+      async (digest) => ({ mediaType: undefined, bytes: await this.#readStored(digest, signal) }),
+      (config) => this.#readStored(config.digest, signal),
+    );
   }
 
   /** Has all blobs here. @param onDone told of each that is finished @throws AgentError */
-  async pull({ blobs, manifests }: Layout, onDone: (digest: Digest) => void, signal: AbortSignal): Promise<FetchedBytes> {
+  async pull({ blobs, manifests }: Layout, onDone: (digest: Digest, fetched: FetchedBytes) => void, signal: AbortSignal): Promise<FetchedBytes> {
     const { repository } = this.#init;
     // The first layers must not make room for the last ones.
     const release = this.#images.keep([...manifests, ...blobs.map(({ digest }) => digest)]);
@@ -74,7 +80,7 @@ export class ImageTask {
         const { peer, origin } = await this.#images.fetch(repository, next, stop);
         total.peer += peer;
         total.origin += origin;
-        onDone(next.digest);
+        onDone(next.digest, { peer, origin });
       }
     };
     try {
@@ -105,7 +111,15 @@ export class ImageTask {
     if (missing.length > 0) throw new AgentError('IMAGE_INCOMPLETE', `${missing.length} of ${blobs.length} blobs are not here`, { detail: { missing: missing.slice(0, 10) } });
   }
 
-  async #layout(read: (digest: Digest) => Promise<{ mediaType: string | undefined; bytes: Uint8Array }>): Promise<Layout> {
+  async #readStored(digest: Digest, signal: AbortSignal): Promise<Uint8Array> {
+    const pieces = await this.#images.readStored(digest, signal);
+    if (pieces === undefined) throw new AgentError('IMAGE_INCOMPLETE', `${digest} is not here`);
+    const parts: Uint8Array[] = [];
+    for await (const piece of pieces) parts.push(Uint8Array.from(piece));
+    return Buffer.concat(parts);
+  }
+
+  async #layout(read: (digest: Digest) => Promise<{ mediaType: string | undefined; bytes: Uint8Array }>, readConfig: (config: Descriptor) => Promise<Uint8Array>): Promise<Layout> {
     const { digest, platform } = this.#init;
     const manifests: Digest[] = [];
     let pinned: Descriptor | undefined;
@@ -116,11 +130,22 @@ export class ImageTask {
       const { mediaType, references } = parseManifest(bytes, declared);
       pinned ??= { digest, size: bytes.length, mediaType };
       const entries = indexEntries(bytes);
-      if (entries === undefined) return { manifest: current, pinned, blobs: blobsOf(references), manifests };
+      if (entries === undefined) {
+        const config = references.find((reference) => CONFIGS.has(reference.mediaType) && reference.size <= MAX_CONFIG_BYTES);
+        // An index has chosen already; what is no image has no platform.
+        if (this.#init.named && depth === 0 && config !== undefined) checkPlatform(current, await readConfig(config), this.#init.platform);
+        return { manifest: current, pinned, blobs: blobsOf(references), manifests };
+      }
       current = choose(entries, platform).digest;
     }
     throw new AgentError('MANIFEST_MALFORMED', `${digest} is an index of indexes of indexes`);
   }
+}
+
+/** @throws PLATFORM_UNKNOWN */
+function checkPlatform(manifest: Digest, config: Uint8Array, wanted: Platform): void {
+  const platform = configPlatform(config);
+  if (platform !== undefined) choose([{ digest: manifest, size: 0, mediaType: '', platform }], wanted);
 }
 
 function blobsOf(references: readonly ManifestReference[]): Descriptor[] {

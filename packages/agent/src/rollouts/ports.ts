@@ -26,6 +26,8 @@ export interface OwnImages {
   fetch(repository: Repository, blob: Descriptor, signal: AbortSignal): Promise<FetchedBytes>;
   /** Bytes of the blob that are here: of the finished one, or of the one on its way. */
   held(blob: Pick<Descriptor, 'digest' | 'size'>): Promise<number>;
+  /** Where the bytes of a blob on its way have come from up to now; undefined: it is not on its way. */
+  underWay(blob: Pick<Descriptor, 'digest' | 'size'>): FetchedBytes | undefined;
   /** Keeps these from eviction until the returned function is called. */
   keep(digests: readonly Digest[]): () => void;
   /** The bytes of a finished blob, each chunk compared with its digest; undefined: it is not here. @throws STORE_CORRUPT */

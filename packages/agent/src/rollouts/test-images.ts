@@ -2,6 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { parseDigest, type Digest } from '@flotilla/shared/digest';
+import { parsePlatform } from '../content/platform.ts';
 import { AgentError } from '../errors.ts';
 import type { Descriptor, FetchedBytes, OwnImages, Repository } from './ports.ts';
 
@@ -31,7 +32,7 @@ export class TestImages implements OwnImages {
   /** @param name makes its bytes its own */
   addImage(name: string, layerSizes: readonly number[], platform = 'linux/amd64'): MadeImage {
     const layers = layerSizes.map((size, index) => this.#add(Buffer.alloc(size, `${name} ${index} ${platform}`), 'application/vnd.oci.image.layer.v1.tar'));
-    const config = this.#add(Buffer.from(JSON.stringify({ name, platform })), 'application/vnd.oci.image.config.v1+json');
+    const config = this.#add(Buffer.from(JSON.stringify({ name, ...parsePlatform(platform) })), 'application/vnd.oci.image.config.v1+json');
     const manifest = this.#add(Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers })), OCI_MANIFEST);
     this.tags.set(name, manifest);
     return { ...manifest, layers: [config, ...layers] };
@@ -80,6 +81,11 @@ export class TestImages implements OwnImages {
 
   async held({ digest, size }: Pick<Descriptor, 'digest' | 'size'>): Promise<number> {
     return this.stored.has(digest) ? size : (this.partial.get(digest) ?? 0);
+  }
+
+  underWay({ digest }: Pick<Descriptor, 'digest'>): FetchedBytes | undefined {
+    const bytes = this.partial.get(digest);
+    return bytes === undefined || this.stored.has(digest) ? undefined : { peer: 0, origin: bytes };
   }
 
   keep(digests: readonly Digest[]): () => void {

@@ -29,3 +29,14 @@ test('what was there at first counts for nothing, and a silent host has no rate'
   progress.take('a', said(51_000_000), 1_000);
   expect(progress.rateOf('a', 16_001)).toBe(0);
 });
+
+test('what was fetched for an attempt that failed is not taken back', () => {
+  const progress = new Progress({});
+  const fetched = (peer: number, origin: number): void => void progress.take('a', { ...said(0), fetched: { peer, origin } }, 0);
+  fetched(10, 100);
+  fetched(10, 120);
+  progress.take('a', { ...said(0), phase: 'waiting' }, 0);
+  fetched(0, 0);
+  fetched(5, 1);
+  expect(progress.of('a')).toMatchObject({ fetched: { peer: 5, origin: 1 }, earlier: { peer: 10, origin: 120 } });
+});

@@ -19,12 +19,22 @@ export type RolloutProgress = Extract<AgentMessage, { type: 'rollout-progress' }
 /** A blob of a manifest. */
 export type Layer = readonly [digest: string, size: number];
 
+interface Moved {
+  readonly peer: number;
+  readonly origin: number;
+}
+
+const NOTHING: Moved = { peer: 0, origin: 0 };
+
 export interface HostProgress {
   phase: string;
   manifest: string | undefined;
   /** Bytes here of each layer of `manifest`. */
   held: readonly number[];
   heldBytes: number;
+  /** Where bytes came from: those of this attempt, and of earlier ones that this tracker has heard of. */
+  fetched: Moved;
+  earlier: Moved;
   /** Bytes per second; see `rateOf`. */
   rate: number;
   atMs: number;
@@ -44,19 +54,19 @@ export class Progress {
   }
 
   /** @returns whether blobs were told that were not known */
-  take(peerId: string, { phase, manifest, layers, held }: RolloutProgress, nowMs: number): boolean {
+  take(peerId: string, { phase, manifest, layers, held, fetched: told }: RolloutProgress, nowMs: number): boolean {
     const last = this.#hosts.get(peerId);
     const fresh = manifest !== undefined && layers !== undefined && this.#learn(manifest, layers);
     const known = manifest ?? last?.manifest;
     const bytes = held ?? (manifest === last?.manifest ? (last?.held ?? []) : []);
     const heldBytes = bytes.reduce((sum, each) => sum + each, 0);
-    this.#hosts.set(peerId, { phase, manifest: known, held: bytes, heldBytes, rate: rateAfter(last, heldBytes, phase, nowMs), atMs: nowMs });
+    const before = last?.fetched ?? NOTHING;
+    const fetched = told ?? before;
+    // Less than before: something was begun anew, and what had come did come.
+    const sum = last?.earlier ?? NOTHING;
+    const earlier = { peer: sum.peer + Math.max(0, before.peer - fetched.peer), origin: sum.origin + Math.max(0, before.origin - fetched.origin) };
+    this.#hosts.set(peerId, { phase, manifest: known, held: bytes, heldBytes, fetched, earlier, rate: rateAfter(last, heldBytes, phase, nowMs), atMs: nowMs });
     return fresh;
-  }
-
-  /** The host has come to an end, or begins anew. */
-  drop(peerId: string): void {
-    this.#hosts.delete(peerId);
   }
 
   /** Bytes per second that reach the host now. */

@@ -390,15 +390,15 @@ describe('what operators see', () => {
     await fleet.say('h0', id, { phase: 'pulling', manifest, layers, held: [0, 0] });
     await fleet.say('h1', id, { phase: 'pulling', manifest, layers, held: [600, 0] });
     await fleet.pass(1_000);
-    await fleet.say('h0', id, { phase: 'pulling', held: [100, 0] });
+    await fleet.say('h0', id, { phase: 'pulling', held: [100, 0], fetched: { peer: 20, origin: 80 } });
     await fleet.say('h1', id, { phase: 'pulling', held: [600, 200] });
     const detail = fleet.rollouts.detail(id, fleet.nowMs);
-    expect(detail.bytes).toMatchObject({ total: 3000, held: 900, rate: 300 });
+    expect(detail.bytes).toMatchObject({ total: 3000, held: 900, rate: 300, peer: 20, origin: 80 });
     expect(detail.manifests).toEqual([{ manifest, hosts: 2, layers: [{ ...layers[0], held: 700, hosts: 2, complete: 1 }, { ...layers[1], held: 200, hosts: 2, complete: 0 }] }]);
     expect(detail.slowest.map(({ peerId, timeLeftMs }) => [peerId, timeLeftMs])).toEqual([['h2', undefined], ['h0', 9_000], ['h1', 1_000]]);
     expect(detail.timeLeftMs).toBeUndefined();
     await fleet.say('h2', id, { ok: true, ms: 4_000, manifest, bytes: { size: 1000, peer: 900, origin: 100 } });
-    expect(fleet.rollouts.detail(id, fleet.nowMs)).toMatchObject({ timeLeftMs: 9_000, bytes: { held: 1900, peer: 900, origin: 100 } });
+    expect(fleet.rollouts.detail(id, fleet.nowMs)).toMatchObject({ timeLeftMs: 9_000, bytes: { held: 1900, peer: 920, origin: 180 } });
     const { rows } = fleet.rollouts.hosts(id, fleet.nowMs);
     expect(rows.find(([peerId]) => peerId === 'h0')).toEqual(['h0', 'h0', '', 'working', 1, 0, 100, 100, 'pulling']);
     expect(fleet.rollouts.hosts(id, fleet.nowMs, { state: 'done' }).rows).toEqual([['h2', 'h2', '', 'done', 1, 0, 1000, 0, '']]);

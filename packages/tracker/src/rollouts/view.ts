@@ -32,8 +32,9 @@ export function summaryOf(parts: RolloutParts): RolloutSummary {
     const { size = usual, held } = shareOf(parts, peerId, host);
     bytes.total += size;
     bytes.held += held;
-    bytes.peer += host.bytes?.peer ?? 0;
-    bytes.origin += host.bytes?.origin ?? 0;
+    const moved = movedOf(parts, peerId, host);
+    bytes.peer += moved.peer;
+    bytes.origin += moved.origin;
     const here = presence.connected(peerId);
     if (!here && (host.state === 'waiting' || host.state === 'working')) counts.away++;
     const rate = parts.progress.rateOf(peerId, parts.nowMs);
@@ -118,6 +119,13 @@ function shareOf({ progress }: RolloutParts, peerId: string, host: HostRecord): 
   const told = progress.of(peerId);
   const size = progress.sizeOf(told?.manifest ?? host.manifest);
   return { size, held: Math.min(told?.heldBytes ?? 0, size ?? Number.POSITIVE_INFINITY) };
+}
+
+/** What a host has fetched: as it said at its end, or says on the way, with earlier attempts. */
+function movedOf({ progress }: RolloutParts, peerId: string, host: HostRecord): { peer: number; origin: number } {
+  const told = progress.of(peerId);
+  const now = (host.state === 'done' ? host.bytes : undefined) ?? told?.fetched ?? { peer: 0, origin: 0 };
+  return { peer: now.peer + (told?.earlier.peer ?? 0), origin: now.origin + (told?.earlier.origin ?? 0) };
 }
 
 /** Of hosts that have not said what they need: the largest that is known, so that a total does not shrink. */
