@@ -92,7 +92,7 @@ function printPair({ blobMiB, runs: pulls, mbps: rate, sender, receiver, togethe
 
 function printView({ hosts: count, seconds, listeners, cpuMs, longestLookMs, coreShare, deltaBytes, snapshotBytes }: ViewResult): void {
   console.log(`the operators' view of ${count} hosts that pull, ${listeners} pages open, over ${seconds} s (limit ${MAX_CORE_SHARE * 100} % of a core):`);
-  console.log(`  ${(coreShare * 100).toFixed(1)} % of a core: longer stats ${ms(cpuMs.read)}, taking them ${ms(cpuMs.intake)}, looking and telling ${ms(cpuMs.look)} each second, at most ${ms(longestLookMs)}`);
+  console.log(`  ${(coreShare * 100).toFixed(1)} % of a core: longer stats ${ms(cpuMs.read)}, taking them ${ms(cpuMs.intake)}, looking and telling ${ms(cpuMs.look)} each second, at most ${ms(longestLookMs)}, lists ${ms(cpuMs.lists)}`);
   console.log(`  to each page: ${(snapshotBytes / 1000).toFixed(0)} kB at first, ${(deltaBytes / 1000).toFixed(0)} kB each second`);
 }
 

@@ -85,6 +85,11 @@ export class GeneratedFleet {
   }
 
   /** Hosts that hold all of it. */
+  /** Peer ids of all hosts. */
+  get peers(): string[] {
+    return this.#hosts.map(({ session }) => session.peerId);
+  }
+
   get done(): number {
     return this.#hosts.filter(({ done }) => done === this.layers.length).length;
   }

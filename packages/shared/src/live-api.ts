@@ -339,6 +339,7 @@ export const SwarmLive = Type.Object({
   rarestChunks: Count,
   originBytes: Bytes,
   hedgedBytes: Bytes,
+  /** Arrived twice: of pulls that are over, since the tracker's start, and of those under way at hosts that tell. */
   duplicateBytes: Bytes,
 });
 export type SwarmLive = Static<typeof SwarmLive>;

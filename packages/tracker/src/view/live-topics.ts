@@ -12,7 +12,7 @@ const WATCH_MS = 10_000;
 const ASK_AGAIN_MS = 4_000;
 
 export function registerTopics(view: View, fleet: Fleet): void {
-  const { live, hosts, catalogue, images, series } = view;
+  const { live, hosts, catalogue, images, series, duplicates } = view;
   const head = JSON.stringify({ epoch: fleet.epoch, version: TRACKER_VERSION, startedAtMs: fleet.startedAtMs }).slice(1, -1);
   const watch = new Watch((peerId) => fleet.send(peerId, { type: 'watch', forMs: WATCH_MS }));
 
@@ -45,7 +45,7 @@ export function registerTopics(view: View, fleet: Fleet): void {
       const swarm = fleet.swarms.findDigest(digest);
       if (swarm === undefined) return undefined;
       watch.all(watchedOf(swarm), nowMs);
-      return swarmLive(topic, swarm, { hosts, catalogue }, nowMs);
+      return swarmLive(topic, swarm, { hosts, catalogue, duplicates }, nowMs);
     });
   });
 

@@ -5,6 +5,7 @@
 import { chunkSize } from '@flotilla/shared/chunk-map';
 import { MAX_MAP_CELLS, type LeaseRow, type SwarmLive, type SwarmMemberRow } from '@flotilla/shared/live-api';
 import type { Swarm } from '../swarm.ts';
+import type { Duplicates } from './duplicates.ts';
 import type { Host } from './host.ts';
 import type { Hosts } from './hosts.ts';
 import type { ImageCatalogue } from './image-catalogue.ts';
@@ -19,9 +20,10 @@ const DETAIL_FRESH_MS = 3_000;
 export interface SwarmSources {
   readonly hosts: Hosts;
   readonly catalogue: ImageCatalogue;
+  readonly duplicates: Duplicates;
 }
 
-export function swarmLive(topic: string, swarm: Swarm, { hosts, catalogue }: SwarmSources, nowMs: number): SwarmLive {
+export function swarmLive(topic: string, swarm: Swarm, { hosts, catalogue, duplicates }: SwarmSources, nowMs: number): SwarmLive {
   const { blob, book } = swarm;
   const { holdings, readers, chunks } = book;
   const fetching: Host[] = [];
@@ -71,7 +73,7 @@ export function swarmLive(topic: string, swarm: Swarm, { hosts, catalogue }: Swa
     rarestChunks,
     originBytes: swarm.counted.originBytes,
     hedgedBytes: swarm.counted.hedgedBytes,
-    duplicateBytes,
+    duplicateBytes: duplicateBytes + duplicates.of(blob.digest),
   };
 }
 

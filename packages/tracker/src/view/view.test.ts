@@ -216,6 +216,10 @@ describe('a swarm and a host', () => {
     const host = await client.next(({ data }) => data.topic.startsWith('host') && (data['peers'] as unknown[]).length === 1);
     conforms(HostDetail, host.data);
     expect(host.data).toMatchObject({ info: { name: 'web-2' }, state: 'up', peers: [{ n: 0, downRate: 900 }], downloads: [{ digest: blob.digest, peer: 5000 }], errors: [{ code: 'ORIGIN_THROTTLED' }], vitals: { peers: 3 } });
+    // What came twice stays counted when the pull is over.
+    const { digest, size } = blob;
+    await b.post(stats(0, { vitals: vitals(), detail: { peers: [], downloads: [], errors: [] }, finished: [{ digest, size, startedAtMs: 1, endedAtMs: 2, originBytes: 0, resumedBytes: 0, duplicateBytes: 30, peerBytes: size, sources: [] }] }));
+    await client.next(({ data }) => data.topic.startsWith('swarm') && data['duplicateBytes'] === 30);
     expect(((await ask('GET', 'hosts/12D3KooWnobody')).body as { code: string }).code).toBe('HOST_UNKNOWN');
   });
 });

@@ -18,6 +18,7 @@ import { Alerts } from './alerts.ts';
 import { brakeText } from './brake-text.ts';
 import { Brakes, reaches } from './brakes.ts';
 import { gatherFacts, originFacts } from './facts.ts';
+import { Duplicates } from './duplicates.ts';
 import { fetchingOf } from './fetching.ts';
 import { fleetNow } from './fleet-now.ts';
 import type { Host, Stats } from './host.ts';
@@ -46,6 +47,7 @@ export class View {
   readonly history: PullHistory;
   readonly brakes: Brakes;
   readonly series: Series;
+  readonly duplicates = new Duplicates();
   /** Topics are registered by live-topics.ts. */
   readonly live: Live;
   readonly #fleet: Fleet;
@@ -144,6 +146,7 @@ export class View {
     for (const manifest of stats.manifests ?? []) this.catalogue.seen(peerId, manifest, nowMs);
     for (const blob of stats.finished ?? []) {
       this.history.finished(peerId, host.info, blob, nowMs);
+      this.duplicates.add(blob.digest, blob.duplicateBytes);
       for (const image of this.catalogue.of(blob.digest)) this.catalogue.used(image, nowMs);
     }
   }

@@ -63,7 +63,7 @@ function SwarmFigures({ swarm: { size, seeds, fetching, sends, told, originBytes
       <Figure label="Fetching" value={count(fetching)} note={fetching === 0 ? 'nobody now' : 'hosts that lack some of it'} />
       <Figure label="Between peers now" value={moving} unit={`${movingUnit}/s`} note={told === 0 ? 'no host has told yet' : `as told by ${plural(told, 'host')}`} />
       <Figure label="Left the origin" value={left} unit={leftUnit} note={size === 0 ? undefined : `${(originBytes / size).toFixed(2)} copies; ${bytes(hedgedBytes)} hedged`} tone={originBytes > 1.5 * size && originBytes > 0 ? 'warning' : undefined} />
-      <Figure label="Came twice" value={twice} unit={twiceUnit} note="by pulls under way" />
+      <Figure label="Came twice" value={twice} unit={twiceUnit} note="thrown away" />
     </Figures>
   );
 }
