@@ -405,6 +405,22 @@ describe('leases', () => {
     await Promise.all(['a', 'b'].map((id) => tracker.released(id)));
   });
 
+  test('without a tracker a spare of which a peer reads a part is given back; what is begun is read to its end, and with one it says who reads what', async () => {
+    const { read, tracker, origin, peers, coordinator, download } = bench(makeBlob(12 * CHUNK));
+    const gate = new Gate();
+    origin.beforeAnswer = (signal) => gate.pass(signal);
+    void read().catch(() => {});
+    for (const [id, first] of [['a', 0], ['b', 4], ['c', 8]] as const) tracker.grant(id, first, 4);
+    await gate.reached;
+    peers.peersRead(1, 11);
+    expect(tracker.of('release')).toEqual([]);
+    coordinator.connected = false;
+    peers.peersRead(1, 11);
+    expect(tracker.of('release')).toEqual([{ type: 'release', leaseId: 'c', reason: 'unneeded', retryAfterMs: undefined }]);
+    expect(peers.reads).toEqual([[0, 4], [4, 4]]);
+    await download.close();
+  });
+
   test('chunks under a lease are not asked of peers, and told as being read', async () => {
     const { read, tracker, origin, download, peers } = bench(makeBlob(8 * CHUNK));
     const gate = new Gate();

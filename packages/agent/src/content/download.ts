@@ -256,7 +256,10 @@ export class Download implements SwarmMember, LeaseMember {
 
   sourcesChanged(): void {
     // Without a tracker the rules of who reads what depend on what peers hold and read.
-    if (!this.#with.coordinator.connected) this.#updateNeed();
+    if (this.#with.coordinator.connected) return;
+    const roster = this.roster();
+    this.#leases.giveWay((index) => roster.readByPeer(index));
+    this.#updateNeed();
   }
 
   // ---- what the coordinator says (LeaseMember)

@@ -164,6 +164,19 @@ export class HeldLeases {
     for (const held of this.#held.values()) if (!held.reading) this.#end(held, 'unneeded');
   }
 
+  /** Gives back spares of which somebody else reads a part: without a tracker two may take one run before they hear of one another. */
+  giveWay(readByPeer: (index: number) => boolean): void {
+    for (const held of this.#held.values()) {
+      if (held.reading || !isRun(held.lease)) continue;
+      const [first, count] = unfinished(held);
+      for (let index = first; index < first + count; index++) {
+        if (!readByPeer(index)) continue;
+        this.#end(held, 'unneeded');
+        break;
+      }
+    }
+  }
+
   /** Stops everything at once and gives it back. */
   async stop(): Promise<void> {
     this.#stopping = true;

@@ -467,6 +467,7 @@ export class TestSwarmHandle implements SwarmHandle {
   readonly distrusted = new Map<string, number[]>();
   seat: ImportSeat | undefined;
   left = false;
+  #readByPeers: ReadonlySet<number> = new Set();
 
   constructor(member: SwarmMember) {
     this.member = member;
@@ -477,6 +478,12 @@ export class TestSwarmHandle implements SwarmHandle {
     const held = indexes === undefined ? Bitfield.full(this.member.have.length) : new Bitfield(this.member.have.length);
     for (const index of indexes ?? []) held.set(index);
     this.held.set(peerId, held);
+    this.member.sourcesChanged();
+  }
+
+  /** Peers tell that they read these chunks. */
+  peersRead(...indexes: number[]): void {
+    this.#readByPeers = new Set(indexes);
     this.member.sourcesChanged();
   }
 
@@ -516,8 +523,8 @@ export class TestSwarmHandle implements SwarmHandle {
     return [...this.held.values()].some((held) => held.has(index));
   }
 
-  readByPeer(): boolean {
-    return false;
+  readByPeer(index: number): boolean {
+    return this.#readByPeers.has(index);
   }
 
   peers(): string[] {

@@ -2,7 +2,8 @@
 //
 // Every agent ranks itself and its live peers for each run by a hash of (blob, run, agent). Rank 0 reads at once, rank r once
 // the run has lain open for 2r seconds; nobody reads what is here, or what a live peer holds or reads. So agents that see the
-// same peers do not read one run twice within 2 s, and a run whose first readers are gone comes to the next.
+// same peers do not take one run twice within 2 s of its being open, and a run whose first readers are gone comes to the next. News may be
+// later than that: what is taken twice and not begun is given back (docs/decisions/0018).
 // Runs are cut alike by all agents: runChunks() belongs to the exchange protocol. An agent without peers takes long runs at once.
 // Non-goals: agents that do not see one another may read the same; only a tracker prevents that.
 
