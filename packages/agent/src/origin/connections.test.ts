@@ -296,6 +296,14 @@ describe('a proxy', () => {
   });
 });
 
+/** Whether nobody listens on this port of 127.0.0.1. */
+async function isFree(port: number): Promise<boolean> {
+  const probe = createTcpServer().listen(port, '127.0.0.1');
+  const free = await once(probe, 'listening').then(() => true, () => false);
+  if (free) await new Promise((resolve) => probe.close(resolve));
+  return free;
+}
+
 describe('IPv6', () => {
   test('an origin at an IPv6 address, plain and with TLS', async () => {
     const plain = await serve(undefined, undefined, '::1');
@@ -307,12 +315,9 @@ describe('IPv6', () => {
   });
 
   test('a name with addresses of both families is reached at the one that answers', async () => {
-    const { port } = await serve(undefined, undefined, '::1');
+    let { port } = await serve(undefined, undefined, '::1');
+    while (!(await isFree(port))) ({ port } = await serve(undefined, undefined, '::1'));
     const lookup: LookupFunction = (_host, _options, callback) => callback(null, [{ address: '127.0.0.1', family: 4 }, { address: '::1', family: 6 }]);
-    // Nobody listens on this port of 127.0.0.1, or somebody who is not the origin: then the test says nothing.
-    const probe = createTcpServer().listen(port, '127.0.0.1');
-    await once(probe, 'listening');
-    await new Promise((resolve) => probe.close(resolve));
     expect(await read(origin([`http://both.example:${port}`], { deps: { lookup } }))).toBe('the blob');
   });
 
