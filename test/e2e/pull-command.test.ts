@@ -22,6 +22,7 @@ let image: TestImage;
 
 beforeAll(async () => {
   origin = await OriginServer.start();
+  // No two images here share a tag: it stands in their configs, which would then be one blob.
   image = origin.addImage('team/app', '1', [300 * KIB, 40 * KIB]);
   fleet = await TestFleet.start({ lab: origin.url });
   a = await fleet.agent('a');
@@ -85,7 +86,7 @@ test('without an agent nothing is tried', async () => {
 });
 
 test('Ctrl-C ends it, here and in the agent', async () => {
-  const held = origin.addImage('team/held', '1', [500 * KIB]);
+  const held = origin.addImage('team/held', 'held', [500 * KIB]);
   const gate = Promise.withResolvers<void>();
   origin.faults.gate = () => gate.promise;
   try {
@@ -99,15 +100,15 @@ test('Ctrl-C ends it, here and in the agent', async () => {
     delete origin.faults.gate;
   }
   await until('the agent lets go', async () => (await a!.running.status()).downloads.every(({ readers }) => readers === 0));
-  expect((await pull(a!, 'lab/team/held:1')).code).toBe(0);
+  expect((await pull(a!, 'lab/team/held:held')).code).toBe(0);
 });
 
 test('an agent that stops in the middle is said, and is a failure', async () => {
-  const held = origin.addImage('team/stopped', '1', [500 * KIB]);
+  const held = origin.addImage('team/stopped', 'stopped', [500 * KIB]);
   const c = await fleet.agent('c');
   const gate = Promise.withResolvers<void>();
   origin.faults.gate = () => gate.promise;
-  const pulled = pull(c, 'lab/team/stopped:1');
+  const pulled = pull(c, 'lab/team/stopped:stopped');
   await until('asked of the origin', () => origin.requests.some(({ digest, method }) => digest === held.manifest.digest && method === 'GET'));
   await c.stop();
   gate.resolve();
@@ -129,7 +130,7 @@ class Screen extends Writable {
 }
 
 test('on a terminal there is a bar for each blob under way, and a line for each that has come', async () => {
-  origin.addImage('team/shown', '1', [800 * KIB]);
+  origin.addImage('team/shown', 'shown', [800 * KIB]);
   // As much at a time as lets a bar be seen: the next piece when what came was drawn.
   const screen = new Screen();
   let [released, out] = [0, ''];
@@ -137,12 +138,12 @@ test('on a terminal there is a bar for each blob under way, and a line for each 
     if (++released > 8) await until('a bar is drawn', () => /\d+ kB of 819 kB/.test(screen.drawn));
   };
   const terminal = { out: (line: string) => (out += line), err: () => undefined, screen: screen as unknown as NodeJS.WriteStream };
-  const code = await pullImage('lab/team/shown:1', {}, { flags: { data: a!.dir }, env: {} }, terminal, new AbortController().signal);
+  const code = await pullImage('lab/team/shown:shown', {}, { flags: { data: a!.dir }, env: {} }, terminal, new AbortController().signal);
   delete origin.faults.gate;
   expect(code).toBe(0);
   expect(screen.drawn).toMatch(/sha256:\w{12} [█░]{24} [\d.]+ k?B of 819 kB {2}[\d.]+ k?M?B\/s/);
   expect(screen.drawn).toMatch(/sha256:\w{12} {2}819 kB {2}in \d+\.\d s {2}0 % from peers/);
   // The cursor is back.
   expect(screen.drawn.lastIndexOf('\u001b[?25h')).toBeGreaterThan(screen.drawn.lastIndexOf('\u001b[?25l'));
-  expect(out).toMatch(/^lab\/team\/shown:1 is here: 819 kB/);
+  expect(out).toMatch(/^lab\/team\/shown:shown is here: 819 kB/);
 });

@@ -164,6 +164,8 @@ describe('readers side by side', () => {
       await next(pieces);
       await serve(b);
     }
+    // Only then is it read again; another thread hashes it before.
+    await expect.poll(() => b.download.have.has(0), { timeout: 20_000 }).toBe(false);
     const late = b.read();
     b.tracker.grant('a', 0, 2);
     await b.tracker.released('a');
