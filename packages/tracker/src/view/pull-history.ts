@@ -229,7 +229,8 @@ export class PullHistory {
       if (image !== '') known.images.add(image);
     }
     const first = this.#light[0];
-    return { receivers, sinceMs: first && Number(first.key.slice(0, KEY_DIGITS)), complete: this.#light.length < MAX_PULLS && !this.#light.some(({ crowded }) => crowded) };
+    const crowded = this.#light.some((each) => each.crowded) || [...this.#open.values()].some(({ from }) => from.size >= MAX_SENDERS);
+    return { receivers, sinceMs: first && Number(first.key.slice(0, KEY_DIGITS)), complete: this.#light.length < MAX_PULLS && !crowded };
   }
 
   async #load(): Promise<void> {

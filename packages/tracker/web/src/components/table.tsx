@@ -6,6 +6,8 @@ import { count } from '../format.ts';
 import { Icon } from './icon.tsx';
 
 const ROWS = 100;
+/** One for thousands of comparisons each second. */
+const BY_TEXT = new Intl.Collator('en', { numeric: true });
 
 interface Column<Row> {
   readonly head: string;
@@ -93,6 +95,6 @@ function sortedBy<Row>(rows: readonly Row[], by: (row: Row) => number | string, 
   const sign = down ? -1 : 1;
   return rows
     .map((row) => ({ row, key: by(row) }))
-    .sort((a, b) => sign * (typeof a.key === 'number' && typeof b.key === 'number' ? a.key - b.key : String(a.key).localeCompare(String(b.key), 'en', { numeric: true })))
+    .sort((a, b) => sign * (typeof a.key === 'number' && typeof b.key === 'number' ? a.key - b.key : BY_TEXT.compare(String(a.key), String(b.key))))
     .map(({ row }) => row);
 }

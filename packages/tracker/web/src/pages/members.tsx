@@ -21,6 +21,8 @@ import { here, setQuery } from '../router.ts';
 import { may } from '../session.ts';
 import { useHosts, type HostsState } from '../topics.ts';
 
+/** One for thousands of comparisons each second. */
+const BY_NAME = new Intl.Collator('en', { numeric: true });
 /** Those that somebody has to look at come first. */
 const ORDER: Readonly<Record<HostState, number>> = { quarantined: 0, expelled: 1, stale: 2, down: 3, up: 4 };
 
@@ -31,7 +33,7 @@ export function MembersPage(): JSX.Element {
   const nowMs = atMs === 0 ? Date.now() : atMs;
   const fits = ({ name, peerId, zone, state, version }: Member): boolean => `${name} ${peerId} ${zone} ${state} ${version}`.toLowerCase().includes(wanted);
   const members = useMemo(() => (value === undefined ? undefined : asTheyAre(value.members, hosts)), [value, hosts]);
-  const rows = members?.filter(fits).sort((a, b) => ORDER[a.state] - ORDER[b.state] || a.name.localeCompare(b.name, 'en', { numeric: true })) ?? [];
+  const rows = members?.filter(fits).sort((a, b) => ORDER[a.state] - ORDER[b.state] || BY_NAME.compare(a.name, b.name)) ?? [];
   const banned = members?.filter(({ state }) => state === 'quarantined' || state === 'expelled').length ?? 0;
   return (
     <Page title="Members" lead={value === undefined ? undefined : `${plural(value.members.length, 'host')} enrolled${banned > 0 ? `, ${count(banned)} of them shut out` : ''}`}>

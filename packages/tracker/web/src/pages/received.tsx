@@ -18,7 +18,7 @@ export function ReceivedPage({ peerId }: { readonly peerId: string }): JSX.Eleme
   return (
     <Page title={`Who got bytes from ${name === '' ? `…${shortPeer(peerId)}` : name}`} crumb={{ href: '/members', text: 'Members' }} lead={value === undefined ? undefined : `${plural(value.receivers.length, 'host')} since ${moment(value.sinceMs, nowMs)} UTC`}>
       {problem !== undefined && <ProblemNote problem={problem} retry={reload} />}
-      {value?.complete === false && <Note tone="warning" title="Not complete">Records of earlier pulls had to make room.</Note>}
+      {value?.complete === false && <Note tone="warning" title="Not complete">Earlier pulls had to make room, or of some pull more peers gave bytes than are kept.</Note>}
       <Note tone="notice" title="What is listed was verified">What a liar sends is found out before it is kept: these bytes had the right digests when they were stored.</Note>
       <section class="panel" aria-label="Receivers">
         {value === undefined ? (
