@@ -255,11 +255,13 @@ describe('members that lie or stall cost time only', () => {
     expect(mine.handle!.heldByPeer(3)).toBe(true);
     mine.handle!.distrust(raw.peerId, () => false);
     await stream.next('cancel', (frame) => frame.index === request.index);
+    // One or two, as it found time; the fifth may have been among them.
+    const before = new Set<unknown>(stream.frames);
     expect(mine.handle!.heldByPeer(3)).toBe(false);
     stream.send({ type: 'bitfield', channel: 7, bits: Bitfield.full(chunkCount(key.size)).bytes() }, { type: 'have', channel: 7, ranges: [[3, 1]] });
     // Now somebody else says what the fifth is.
     mine.handle!.distrust(raw.peerId, (index) => index === 4);
-    expect(await stream.next('request', (frame) => frame.index === 4 && frame !== request)).toBeDefined();
+    expect(await stream.next('request', (frame) => frame.index === 4 && !before.has(frame))).toBeDefined();
     const fifth = bytes.subarray(4 * 64 * 1024, 5 * 64 * 1024);
     stream.chunk(7, key, 4, fifth, createHash('sha256').update(fifth).digest());
     await mine.when(() => mine.have.has(4));
