@@ -122,6 +122,28 @@ test('a counted chunk is freed once it is encrypted and its owner is done; no me
   expect(errors).not.toHaveBeenCalled();
 });
 
+test('chunks that are freed on their way leave what is sent with them as it was, also where a window cuts it', async () => {
+  const [from, to] = [await start(), await start()];
+  const chunks = Array.from({ length: 80 }, () => new Uint8Array(randomBytes(50_000)));
+  const done = Promise.withResolvers<string>();
+  await to.handle(PROTOCOL, (stream) => {
+    sha256Of(stream, 80 * 50_000, done.resolve);
+  });
+  const stream = await from.dialProtocol(to.getMultiaddrs(), PROTOCOL);
+  const sha256 = createHash('sha256');
+  for (const chunk of chunks) sha256.update(chunk);
+  const expected = sha256.digest('hex');
+  // More than a window, so that several chunks wait together and leave in one frame, or a part of them does.
+  for (const chunk of chunks) {
+    own(chunk);
+    share(chunk, chunk.length);
+    stream.send(chunk);
+    release(chunk);
+  }
+  expect(await done.promise).toBe(expected);
+  expect(chunks.map(({ length }) => length)).toEqual(chunks.map(() => 0));
+});
+
 test('both sides read into one buffer, and the peer is told of a taken window by halves', async () => {
   const reading = vi.spyOn(Readable.prototype, 'push');
   const [from, to] = [await start(), await start()];

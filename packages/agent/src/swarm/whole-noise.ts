@@ -41,7 +41,11 @@ function adapt<Secured extends { readonly connection: object }>(secured: Secured
   const encrypt = handshake.encrypt.bind(handshake);
   handshake.encrypt = (plaintext) => {
     const encrypted = encrypt(plaintext);
-    for (const part of plaintext instanceof Uint8Array ? [plaintext] : plaintext) release(part, part.length);
+    const parts = plaintext instanceof Uint8Array ? [plaintext] : [...plaintext];
+    // Not now: the lists that this is cut from still count the bytes before what they send next, and freed ones have no length.
+    queueMicrotask(() => {
+      for (const part of parts) release(part, part.length);
+    });
     return encrypted;
   };
   return secured;
