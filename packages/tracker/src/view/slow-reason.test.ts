@@ -21,6 +21,8 @@ describe('what looks like several things', () => {
   const slow = { ...HEALTHY, peerRate: MB };
   test.each([
     ['a full thread makes writes look slow', { ...slow, loop: 0.97, diskBusy: 0.9, diskWriteMs: 200 }, AROUND, 'cpu'],
+    ['a full thread is seen in itself, and the rate only confirms it', { ...HEALTHY, peerRate: 37 * MB, loop: 0.97 }, AROUND, 'cpu'],
+    ['a rate that is low with nothing full', { ...HEALTHY, peerRate: 37 * MB, loop: 0.5 }, AROUND, ''],
     ['a limit explains a low rate, however busy the disk is', { ...slow, limits: { download: 1.1 * MB }, diskBusy: 0.9, diskWriteMs: 200 }, AROUND, 'throttled'],
     ['a limit far above the rate explains nothing', { ...slow, limits: { download: 100 * MB } }, AROUND, 'link'],
     ['an origin limit explains a rate that comes from there', { ...slow, peerRate: 0, originRate: MB, limits: { origin: MB } }, AROUND, 'throttled'],

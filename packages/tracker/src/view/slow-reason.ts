@@ -14,6 +14,8 @@ import type { SlowReason } from '@flotilla/shared/live-api';
 
 /** A host is slow below this share of what others get. */
 const SLOW_SHARE = 0.5;
+/** Below this one where its main thread is full: that is seen in itself, and its rate, smoothed over seconds, only confirms it. */
+const FULL_SHARE = 0.75;
 /** A rate within this share of a limit is held by the limit. */
 const AT_LIMIT_SHARE = 0.75;
 const BUSY_DISK = 0.6;
@@ -77,7 +79,7 @@ export function slowReason(host: HostPull, around: Surroundings): SlowVerdict {
   if (!host.pulling) return FAST;
   const rate = host.peerRate + host.originRate;
   const held = limitedBy(host, rate);
-  const behind = around.medianRate !== undefined && rate < around.medianRate * SLOW_SHARE;
+  const behind = around.medianRate !== undefined && rate < around.medianRate * (host.loop >= FULL_LOOP ? FULL_SHARE : SLOW_SHARE);
   const stuck = rate === 0 && (host.settled || host.faults.length > 0);
   const refused = host.faults[0];
   if (held !== undefined) return because('throttled', held);
