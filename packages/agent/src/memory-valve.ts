@@ -5,7 +5,11 @@
 
 import { getHeapStatistics } from 'node:v8';
 
-const CHECK_INTERVAL_MS = 50;
+/** How soon it is looked again where something grows, and at rest. */
+const BUSY_LOOK_MS = 50;
+const REST_LOOK_MS = 200;
+/** Less between two looks is rest. */
+const REST_BYTES = 1024 * 1024;
 /** Heap and buffers may grow by so much since the last collection. */
 const GROWTH_BYTES = 16 * 1024 * 1024;
 
@@ -16,15 +20,20 @@ export function startMemoryValve(): () => void {
   // 20 MiB of source text and half-used objects are left of loading and starting.
   gc({ type: 'major', execution: 'sync', flavor: 'last-resort' });
   let floorBytes = usedBytes();
-  const timer = setInterval(() => {
+  let lastBytes = floorBytes;
+  const look = (): void => {
     const bytes = usedBytes();
     floorBytes = Math.min(floorBytes, bytes);
-    if (bytes - floorBytes < GROWTH_BYTES) return;
-    gc({ type: 'major', execution: 'sync' });
-    floorBytes = usedBytes();
-  }, CHECK_INTERVAL_MS);
-  timer.unref();
-  return () => clearInterval(timer);
+    const rests = Math.abs(bytes - lastBytes) < REST_BYTES;
+    lastBytes = bytes;
+    if (bytes - floorBytes >= GROWTH_BYTES) {
+      gc({ type: 'major', execution: 'sync' });
+      floorBytes = lastBytes = usedBytes();
+    }
+    timer = setTimeout(look, rests ? REST_LOOK_MS : BUSY_LOOK_MS).unref();
+  };
+  let timer = setTimeout(look, BUSY_LOOK_MS).unref();
+  return () => clearTimeout(timer);
 }
 
 /** process.memoryUsage() would read /proc each time, for the resident size. */

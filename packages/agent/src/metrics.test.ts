@@ -23,6 +23,9 @@ test('the names that others rely on', async () => {
     expect(text.split('\n')).toContain(line);
   }
   expect(text).toContain('process_resident_memory_bytes');
+  expect(text).toContain('nodejs_eventloop_lag_seconds');
+  // They need a timer of every few ms.
+  expect(text).not.toMatch(/nodejs_eventloop_lag_(mean|p99)/);
   expect(metrics.totals()).toEqual({ peer: 10, origin: 20, store: 30, uploaded: 7, duplicate: 5 });
 });
 

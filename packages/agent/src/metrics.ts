@@ -79,6 +79,17 @@ export interface Metrics {
   text(): Promise<string>;
 }
 
+/** Longer than any process lives. */
+const NEVER_MS = 2 ** 31 - 1;
+/** What would say how late a timer of every few ms comes: such a timer is most of what an agent at rest costs. Reports say how full the thread is (vitals/loop-meter.ts). */
+const TIMED_LAGS = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99'].map((what) => `nodejs_eventloop_lag_${what}_seconds`);
+
+/** The metrics of the process itself that cost nothing while nobody asks. */
+function collectProcessMetrics(register: Registry): void {
+  collectDefaultMetrics({ register, eventLoopMonitoringPrecision: NEVER_MS });
+  for (const name of TIMED_LAGS) register.removeSingleMetric(name);
+}
+
 /** More values of one label than this are counted as `other`: a bound that a new caller cannot break by accident. */
 const MAX_LABEL_VALUES = 32;
 const REQUEST_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120, 600];
@@ -87,7 +98,7 @@ const REQUEST_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120, 600]
 export function createMetrics({ defaults = true }: { readonly defaults?: boolean } = {}): Metrics {
   const register = new Registry();
   const registers = [register];
-  if (defaults) collectDefaultMetrics({ register });
+  if (defaults) collectProcessMetrics(register);
   const counter = <T extends string>(name: string, help: string, labelNames: readonly T[] = []): Counter<T> =>
     new Counter({ name, help, labelNames, registers });
 
