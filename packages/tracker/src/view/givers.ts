@@ -71,7 +71,8 @@ export class Givers {
     for (const key of missing) take(key, await this.#records.get(key));
     const oldest = listed[0]?.key ?? '';
     known.gifts = [...known.gifts.filter(({ key }) => key >= oldest), ...gifts];
-    known.upTo = listed.at(-1)?.key ?? known.upTo;
+    // Not the newest of the list, which has grown meanwhile.
+    known.upTo = fresh.at(-1)?.key ?? known.upTo;
   }
 }
 
