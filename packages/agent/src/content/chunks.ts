@@ -244,10 +244,11 @@ export class Chunks {
   async #write(index: number, digest: Uint8Array, bytes: Uint8Array, peerId: string | undefined): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const write = { done: promise, wrong: false };
+    const { length } = bytes;
     this.#writing.set(index, write);
     try {
       await this.#partial.write(index, digest, bytes);
-      if (!write.wrong) this.#owner.came(bytes.length, peerId);
+      if (!write.wrong) this.#owner.came(length, peerId);
     } finally {
       this.#writing.delete(index);
       resolve();

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { free } from '../chunk-memory.ts';
 import { AgentError } from '../errors.ts';
 import { bench } from './test-download.ts';
 import type { SourceRight } from './sources.ts';
@@ -289,6 +290,22 @@ describe('chunks of peers', () => {
     const both = await Promise.all([peers.deliver('p', 0, blob.chunk(0)), peers.deliver('q', 0, blob.chunk(0))]);
     expect(both.sort()).toEqual(['duplicate', 'kept']);
     expect(download.status().bytes).toMatchObject({ peer: CHUNK, duplicate: CHUNK });
+    await download.close();
+  });
+
+  test('are counted with their length, also where the store has freed them by then', async () => {
+    const { blob, read, peers, partial, download } = bench(makeBlob(4 * CHUNK));
+    void read().catch(() => {});
+    const kept = Uint8Array.from(blob.chunk(2));
+    partial.afterMarked = () => free(kept.buffer);
+    expect(await peers.deliver('p', 2, kept)).toBe('kept');
+    const dropped = Uint8Array.from(blob.chunk(3));
+    partial.afterMarked = () => {
+      download.invalid([[3, 1]]);
+      free(dropped.buffer);
+    };
+    expect(await peers.deliver('p', 3, dropped)).toBe('duplicate');
+    expect(download.status().bytes).toEqual({ peer: CHUNK, origin: 0, duplicate: CHUNK });
     await download.close();
   });
 

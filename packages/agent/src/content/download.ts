@@ -243,10 +243,12 @@ export class Download implements SwarmMember, LeaseMember {
   }
 
   async accept(index: number, digest: Uint8Array, bytes: Uint8Array, peerId: string): Promise<ChunkVerdict> {
+    // Of what was written the store may have freed the memory by then.
+    const { length } = bytes;
     try {
       const verdict = await this.#chunks.fromPeer(index, digest, bytes, peerId);
       if (verdict === 'kept') this.#arrived(index);
-      else if (verdict === 'duplicate') this.#count('duplicate', bytes.length);
+      else if (verdict === 'duplicate') this.#count('duplicate', length);
       return verdict;
     } catch (error) {
       this.#breakDown(toAgentError(error));
@@ -322,11 +324,12 @@ export class Download implements SwarmMember, LeaseMember {
   // ---- chunks come and go
 
   async #fromOrigin(lease: Lease, index: number, digest: Uint8Array, bytes: Uint8Array): Promise<void> {
+    const { length } = bytes;
     const verdict = await this.#chunks.fromOrigin(index, digest, bytes);
     if (verdict === 'kept') {
       this.#patience.originWell();
       this.#arrived(index, lease.mode === 'hedge');
-    } else this.#count('duplicate', bytes.length);
+    } else this.#count('duplicate', length);
   }
 
   #arrived(index: number, hedged = false): void {

@@ -217,11 +217,13 @@ export class BlobSwarm implements SwarmHandle {
     const member = this.#member;
     const picker = this.#picker;
     if (member === undefined || picker === undefined) return;
-    link.account.delivered(bytes.length, nowMs - fetch.sinceMs);
-    this.#context.delivered(link, bytes.length, nowMs - fetch.sinceMs);
+    // The member frees the bytes when it likes.
+    const { length } = bytes;
+    link.account.delivered(length, nowMs - fetch.sinceMs);
+    this.#context.delivered(link, length, nowMs - fetch.sinceMs);
     this.#zone?.arrived(link.peerId, fetch.index, nowMs - fetch.sinceMs);
     for (const peerId of picker.arrived(link.peerId, fetch.index)) this.#cancel(peerId, fetch.index);
-    const act = (verdict: ChunkVerdict): void => this.#judged(link, fetch.index, bytes.length, verdict, picker);
+    const act = (verdict: ChunkVerdict): void => this.#judged(link, fetch.index, length, verdict, picker);
     member.accept(fetch.index, digest, bytes, link.peerId).then(act, (error: unknown) => {
       this.#context.log.warn({ digest: this.key.digest, chunk: fetch.index, peer: link.peerId, err: error }, 'chunk was not taken');
       act('duplicate');
