@@ -130,7 +130,7 @@ export class SimDownload implements SwarmMember {
 
   event(event: TrackerEvent): void {
     if (event.type === 'grant') this.#granted(event);
-    else if (event.type === 'revoke') this.#revoked(event.leaseId, event.keep);
+    else if (event.type === 'revoke') this.#revoked(event);
   }
 
   /** The fleet has put this host out: it reads what it lacks by itself. */
@@ -199,9 +199,9 @@ export class SimDownload implements SwarmMember {
     this.#leasesChanged();
   }
 
-  #revoked(leaseId: string, keep: number): void {
+  #revoked({ leaseId, keep, spare = false }: Extract<TrackerEvent, { type: 'revoke' }>): void {
     const lease = this.#held.get(leaseId);
-    if (lease === undefined) return;
+    if (lease === undefined || (spare && lease.reading)) return;
     lease.count = Math.min(lease.count, Math.max(keep, lease.next - lease.first));
     if (lease.next >= lease.first + lease.count) {
       lease.flow?.stop();

@@ -279,8 +279,11 @@ export const TrackerEvent = Type.Union([
     /** run: as usual. stream: the origin has no Range, read all. hedge: others may read it too. audit: read, report `done`, keep nothing. */
     mode: Type.Union([Type.Literal('run'), Type.Literal('stream'), Type.Literal('hedge'), Type.Literal('audit')]),
   }),
-  /** Give back what is unread of this lease after its first `keep` chunks. Answer with `release` or `done`; `release` ends the lease. */
-  Type.Object({ type: Type.Literal('revoke'), leaseId: LeaseId, keep: Index }),
+  /**
+   * Give back what is unread of this lease after its first `keep` chunks. Answer with `release` or `done`; `release` ends the lease.
+   * `spare`: only where it is not being read yet, or what the origin has sent of it is lost; otherwise it goes on, and nothing is answered.
+   */
+  Type.Object({ type: Type.Literal('revoke'), leaseId: LeaseId, keep: Index, spare: Type.Optional(Type.Boolean()) }),
   /** What `by` vouches for, from chunk `first` on. */
   Type.Object({ type: Type.Literal('digests'), blob: BlobKeySchema, first: Index, digests: Digests, by: PeerIdText }),
   /** These chunks were proven or suspected wrong: forget bytes and digests, fetch them again. Answer with `lost` for what was held. `round`: the last that was told to all. */

@@ -116,7 +116,7 @@ describe('runs', () => {
     const [current, spare] = fleet.grants('slow');
     expect(fleet.told('slow', 'revoke')).toEqual([]);
     second(3);
-    expect(fleet.told('slow', 'revoke'), 'what it reads, it reads to its end').toEqual([{ type: 'revoke', leaseId: spare!.leaseId, keep: 0 }]);
+    expect(fleet.told('slow', 'revoke'), 'what it reads, it reads to its end').toEqual([{ type: 'revoke', leaseId: spare!.leaseId, keep: 0, spare: true }]);
     fleet.say('slow', { type: 'release', leaseId: spare!.leaseId, reason: 'unneeded' }, need(blob, 1));
     fleet.done('slow', current!);
     // It reads at its origin as fast as all others: their uplink is the same.

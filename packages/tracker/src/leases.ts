@@ -344,7 +344,7 @@ export class LeaseBook {
       for (const spare of spares) {
         if (spare.recalled || spare.bytes > 0) continue;
         spare.recalled = true;
-        this.#out.send(reader.peer, { type: 'revoke', leaseId: spare.id, keep: 0 });
+        this.#out.send(reader.peer, { type: 'revoke', leaseId: spare.id, keep: 0, spare: true });
       }
     }
   }

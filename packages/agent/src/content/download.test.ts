@@ -471,6 +471,24 @@ describe('leases', () => {
     await download.close();
   });
 
+  test('a spare that is asked back is given back; one that is being read by then is read to its end', async () => {
+    const { read, tracker, origin, download } = bench(makeBlob(8 * CHUNK));
+    const gate = new Gate();
+    origin.beforePiece = (at, signal) => (at > CHUNK && at < 2 * CHUNK ? gate.pass(signal) : undefined);
+    void read().catch(() => {});
+    tracker.grant('a', 0, 4);
+    tracker.grant('b', 4, 4);
+    await gate.reached;
+    tracker.member.revoke('a', 0, true);
+    tracker.member.revoke('b', 0, true);
+    expect(tracker.of('release')).toEqual([{ type: 'release', leaseId: 'b', reason: 'unneeded', retryAfterMs: undefined }]);
+    gate.open();
+    await tracker.released('a');
+    expect(tracker.of('done').map(({ first }) => first)).toEqual([0, 1, 2, 3]);
+    expect(origin.bytesSent).toBe(4 * CHUNK);
+    await download.close();
+  });
+
   test('a revoked run that stalls is given up at once', async () => {
     const { read, tracker, origin, clock, download } = bench(makeBlob(8 * CHUNK));
     const gate = new Gate();

@@ -284,8 +284,8 @@ export class Download implements SwarmMember, LeaseMember {
     this.#leases.grant(lease, useful && this.#open);
   }
 
-  revoke(leaseId: string, keep: number): void {
-    this.#leases.revoke(leaseId, keep);
+  revoke(leaseId: string, keep: number, spareOnly?: boolean): void {
+    this.#leases.revoke(leaseId, keep, spareOnly);
   }
 
   vouched(first: number, digests: readonly Uint8Array[], by: string): void {

@@ -142,10 +142,10 @@ export class HeldLeases {
     }
   }
 
-  /** Keeps the first `keep` chunks; what is already read beyond them still counts. */
-  revoke(leaseId: string, keep: number): void {
+  /** Keeps the first `keep` chunks; what is already read beyond them still counts. @param spareOnly one that is being read goes on */
+  revoke(leaseId: string, keep: number, spareOnly = false): void {
     const held = this.#held.get(leaseId);
-    if (held === undefined) return;
+    if (held === undefined || (spareOnly && held.reading)) return;
     const count = Math.min(held.count, Math.max(keep, held.next - held.lease.first));
     if (count === held.count) return;
     held.bytesLeft -= this.#bytes(held.lease.first + count, held.count - count);

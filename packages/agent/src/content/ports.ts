@@ -261,7 +261,8 @@ export interface LeaseMember {
   /** Ranges of chunks it is reading at the origin now (re-announced to a tracker that restarted). */
   reading(): IndexRange[];
   grant(lease: Lease): void;
-  revoke(leaseId: string, keep: number): void;
+  /** Keeps the first `keep` chunks of a lease. @param spareOnly one that is being read goes on */
+  revoke(leaseId: string, keep: number, spareOnly?: boolean): void;
   /** `by` vouches for these digests. */
   vouched(first: number, digests: readonly Uint8Array[], by: string): void;
   /** Forget these chunks. */

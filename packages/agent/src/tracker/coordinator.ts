@@ -222,7 +222,7 @@ export class TrackerCoordinator implements Coordinator {
         this.#granted(event);
         return;
       case 'revoke':
-        for (const joined of this.#joined.values()) if (joined.revoke(event.leaseId, event.keep)) return;
+        for (const joined of this.#joined.values()) if (joined.revoke(event)) return;
         return;
       case 'peers':
       case 'importer':

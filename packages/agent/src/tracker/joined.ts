@@ -129,9 +129,9 @@ export class Joined implements LeaseHandle {
   }
 
   /** @returns whether the lease is one of this Download's */
-  revoke(leaseId: string, keep: number): boolean {
+  revoke({ leaseId, keep, spare = false }: Extract<TrackerEvent, { type: 'revoke' }>): boolean {
     if (this.#leases.get(leaseId)?.ofSession !== true) return false;
-    this.member.revoke(leaseId, keep);
+    this.member.revoke(leaseId, keep, spare);
     return true;
   }
 
