@@ -38,6 +38,13 @@ function answerAudits(fleet: TestFleet, answered: Set<string>, liar?: string): n
   return count;
 }
 
+/** A whole search, with the truth. @returns the audits that it took */
+function searched(fleet: TestFleet): Set<string> {
+  const answered = new Set<string>();
+  for (let turn = 0; turn < 5; turn++) answerAudits(fleet, answered);
+  return answered;
+}
+
 function lieOnce(fleet: TestFleet, blob: BlobKey): Grant {
   fleet.reader('liar', blob, { runs: 1 });
   const lie = read(fleet, 'liar', false);
@@ -287,8 +294,7 @@ describe('the whole is wrong', () => {
     fleet.say('a', { type: 'mismatch', blob });
     const audits = fleet.log.filter(({ event }) => event.type === 'grant' && event.mode === 'audit');
     expect(audits).toHaveLength(3);
-    const answered = new Set<string>();
-    for (let turn = 0; turn < 5; turn++) answerAudits(fleet, answered);
+    const answered = searched(fleet);
     expect(fleet.swarms.trusted('b')).toBe(false);
     expect(fleet.swarms.trusted('a') && fleet.swarms.trusted('c')).toBe(true);
     const invalid = fleet.told('a', 'invalid').flatMap(({ ranges }) => chunksOf(ranges.map(([first, count]) => ({ first, count }))));
@@ -302,8 +308,7 @@ describe('the whole is wrong', () => {
     const blob = blobOf(60);
     shared(fleet, blob, 'b');
     fleet.say('a', { type: 'mismatch', blob, round: 0 });
-    const answered = new Set<string>();
-    for (let turn = 0; turn < 5; turn++) answerAudits(fleet, answered);
+    const answered = searched(fleet);
     expect(fleet.swarms.trusted('b')).toBe(false);
     const audits = answered.size;
     const { round } = fleet.told('c', 'invalid').at(-1)!;
@@ -321,8 +326,7 @@ describe('the whole is wrong', () => {
     const blob = blobOf(60);
     shared(fleet, blob, 'b');
     fleet.say('a', { type: 'mismatch', blob, round: 0 });
-    const answered = new Set<string>();
-    for (let turn = 0; turn < 5; turn++) answerAudits(fleet, answered);
+    searched(fleet);
     const { round } = fleet.told('c', 'invalid').at(-1)!;
     fleet.pass(100);
     const { book } = fleet.swarms.find(blob.digest, blob.size)!;
@@ -343,8 +347,7 @@ describe('the whole is wrong', () => {
     const [lie] = fleet.grants('b');
     fleet.swarms.leave('c');
     fleet.say('a', { type: 'mismatch', blob, round: 0 });
-    const answered = new Set<string>();
-    for (let turn = 0; turn < 5; turn++) answerAudits(fleet, answered);
+    searched(fleet);
     fleet.forget();
     fleet.join('c');
     fleet.say('c', { type: 'want', blob, canRead: true, have: [[0, 60]], reading: [], round: 0 });
@@ -362,8 +365,7 @@ describe('the whole is wrong', () => {
     const blob = blobOf(60);
     shared(fleet, blob, 'b');
     fleet.say('a', { type: 'mismatch', blob, round: 0 });
-    const answered = new Set<string>();
-    for (let turn = 0; turn < 5; turn++) answerAudits(fleet, answered);
+    searched(fleet);
     fleet.pass(100);
     const { holdings } = fleet.swarms.find(blob.digest, blob.size)!.book;
     const audited = fleet.told('a', 'digests').filter(({ by }) => by === 'a').concat(fleet.told('c', 'digests').filter(({ by }) => by === 'c'));

@@ -15,6 +15,18 @@ async function broken({ blob, read, peers }: Bench, wrong: number): Promise<void
   await failed;
 }
 
+/** A reader that is broken by chunk 2 of a liar; chunks 0 and 1 were read here, 3 is honest. */
+async function brokenByOther(): Promise<Bench> {
+  const b = bench(makeBlob(4 * CHUNK));
+  const failed = expect(b.read().then(collect)).rejects.toMatchObject({ code: 'DIGEST_MISMATCH' });
+  b.tracker.grant('a', 0, 2);
+  await b.tracker.released('a');
+  await b.peers.deliver('liar', 2, spoilt(b.blob.chunk(2)));
+  await b.peers.deliver('honest', 3, b.blob.chunk(3));
+  await failed;
+  return b;
+}
+
 describe('with a tracker', () => {
   test('it is asked, and what it finds wrong is fetched again', async () => {
     const b = bench(makeBlob(4 * CHUNK));
@@ -66,14 +78,7 @@ describe('with a tracker', () => {
   });
 
   test('what this host read at the origin itself goes out meanwhile, and is not dropped', async () => {
-    const b = bench(makeBlob(4 * CHUNK));
-    const reader = b.read();
-    const failed = expect(reader.then(collect)).rejects.toMatchObject({ code: 'DIGEST_MISMATCH' });
-    b.tracker.grant('a', 0, 2);
-    await b.tracker.released('a');
-    await b.peers.deliver('liar', 2, spoilt(b.blob.chunk(2)));
-    await b.peers.deliver('honest', 3, b.blob.chunk(3));
-    await failed;
+    const b = await brokenByOther();
     const own = await b.read({ start: 0, end: 2 * CHUNK });
     expect(await collect(own)).toEqual(b.blob.bytes.slice(0, 2 * CHUNK));
     b.download.invalid([[0, 4]]);
@@ -82,14 +87,7 @@ describe('with a tracker', () => {
   });
 
   test('it is asked again where what it found wrong is not what is wrong here', async () => {
-    const b = bench(makeBlob(4 * CHUNK));
-    const reader = b.read();
-    const failed = expect(reader.then(collect)).rejects.toMatchObject({ code: 'DIGEST_MISMATCH' });
-    b.tracker.grant('a', 0, 2);
-    await b.tracker.released('a');
-    await b.peers.deliver('liar', 2, spoilt(b.blob.chunk(2)));
-    await b.peers.deliver('honest', 3, b.blob.chunk(3));
-    await failed;
+    const b = await brokenByOther();
     expect(b.tracker.of('mismatch')).toHaveLength(1);
     b.download.invalid([[1, 1]]);
     expect(b.tracker.of('mismatch')).toHaveLength(2);

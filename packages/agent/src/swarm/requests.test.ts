@@ -1,34 +1,10 @@
-import { expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import type { BlobLink, BlobSwarm } from './blob-swarm.ts';
 import { TokenBucket } from './limits.ts';
 import { Requests } from './requests.ts';
-import type { Timers } from './timers.ts';
+import { systemTimers } from './timers.ts';
 
 const CHUNK = 64 * 1024;
-
-/** Time that a test moves on. */
-function clockwork(): { now: () => number; timers: Timers; pass: (ms: number) => void } {
-  let nowMs = 0;
-  let order = 0;
-  const due = new Map<number, { atMs: number; run: () => void }>();
-  const after = (ms: number, run: () => void) => {
-    const id = order++;
-    due.set(id, { atMs: nowMs + ms, run });
-    return () => void due.delete(id);
-  };
-  const pass = (ms: number) => {
-    const endMs = nowMs + ms;
-    for (;;) {
-      const [next] = [...due].filter(([, { atMs }]) => atMs <= endMs).sort(([a, x], [b, y]) => x.atMs - y.atMs || a - b);
-      if (next === undefined) break;
-      due.delete(next[0]);
-      nowMs = next[1].atMs;
-      next[1].run();
-    }
-    nowMs = endMs;
-  };
-  return { now: () => nowMs, timers: { after, soon: (run: () => void) => after(0, run) } as Timers, pass };
-}
 
 /** A peer that answers at once. */
 function peer(): BlobLink {
@@ -42,8 +18,10 @@ function peer(): BlobLink {
   } as unknown as BlobLink;
 }
 
+afterEach(() => void vi.useRealTimers());
+
 test('who waits for the shorter limit is asked when that ends, not when the longer one does', () => {
-  const { now, timers, pass } = clockwork();
+  vi.useFakeTimers({ now: 0 });
   const [near, foreign] = [peer(), peer()];
   const limits = new Map([
     [foreign, new TokenBucket(CHUNK)],
@@ -58,17 +36,17 @@ test('who waits for the shorter limit is asked when that ends, not when the long
     isPaired: () => asked.length === 0,
     bytesOf: () => CHUNK,
     pick: (link: BlobLink) => {
-      asked.push([link, now()]);
+      asked.push([link, Date.now()]);
       return { channel: 0, index: 0, bytes: CHUNK };
     },
   } as unknown as BlobSwarm;
   const requests = new Requests({
-    counters: { add: () => undefined }, nowMs: now, timers, isForeign: (link) => link === foreign, limits: (link) => [limits.get(link)!],
+    counters: { add: () => undefined }, nowMs: Date.now, timers: systemTimers, isForeign: (link) => link === foreign, limits: (link) => [limits.get(link)!],
     fetching: () => [blob], links: () => [foreign, near],
   });
   requests.wake(foreign);
   requests.wake(near);
-  pass(100);
+  vi.advanceTimersByTime(100);
   expect(asked.map(([link]) => link)).toEqual([near]);
   requests.close();
 });
