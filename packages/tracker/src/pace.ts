@@ -7,6 +7,7 @@
 // Pure. Non-goals: what is usual between origins (each reader measures its own).
 
 import type { Reader } from './lease.ts';
+import { median } from './median.ts';
 
 const SLOW_SHARE = 1 / 3;
 /** Who gained too little is slow until it gains this share of what is usual: at the edge it would be given runs now and then, and one is enough. */
@@ -69,11 +70,11 @@ export class Pace {
     const marks = new Map(readers.map((reader) => [reader, this.#marks.get(reader) ?? { atMs: nowMs, held: this.#held(reader) }]));
     this.#marks = marks;
     const gains = [...marks].filter(([, { atMs }]) => nowMs - atMs >= GAIN_MS).map(([reader, { atMs, held }]) => ({ reader, gained: this.#held(reader) - held, ms: nowMs - atMs }));
-    if (gains.length < USUAL_FROM || median(gains.map(({ gained }) => gained)) < GAIN_CHUNKS) {
+    if (gains.length < USUAL_FROM || median(gains.map(({ gained }) => gained))! < GAIN_CHUNKS) {
       for (const reader of this.#behind) if (!marks.has(reader)) this.#behind.delete(reader);
       return;
     }
-    const usual = median(gains.map(({ gained, ms }) => gained / ms));
+    const usual = median(gains.map(({ gained, ms }) => gained / ms))!;
     this.#behind = new Set(gains.filter(({ reader, gained, ms }) => gained / ms < usual * (this.#behind.has(reader) ? FAST_SHARE : SLOW_SHARE)).map(({ reader }) => reader));
     for (const { reader } of gains) marks.set(reader, { atMs: nowMs, held: this.#held(reader) });
   }
@@ -95,9 +96,5 @@ export class Pace {
 
 /** Below it a rate is unusual; 0: too few are known. */
 function leastUsual(rates: readonly number[]): number {
-  return rates.length < USUAL_FROM ? 0 : SLOW_SHARE * median(rates);
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
+  return rates.length < USUAL_FROM ? 0 : SLOW_SHARE * median(rates)!;
 }

@@ -3,6 +3,8 @@
 // The open wave takes as long as its slowest host, by what that host still lacks and its rate; each wave that has not begun takes about as long as a
 // host took so far, because peers make a wave of hundreds hardly slower than a canary.
 
+import { median } from '../median.ts';
+
 export interface WorkingHost {
   readonly lacksBytes: number | undefined;
   /** Bytes per second. */
@@ -30,8 +32,4 @@ export function timeLeftMs({ working, tookMs, wavesLeft }: TimeLeftFacts): numbe
   const perWaveMs = typicalMs ?? (working.length > 0 ? openMs : undefined);
   if (wavesLeft > 0 && perWaveMs === undefined) return undefined;
   return Math.round(openMs + wavesLeft * (perWaveMs ?? 0));
-}
-
-function median(values: readonly number[]): number | undefined {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 }

@@ -5,6 +5,7 @@
 import type { Limits } from '@flotilla/shared/agent-report';
 import type { Brake, ByteSums } from '@flotilla/shared/live-api';
 import type { SessionRequest } from '@flotilla/shared/tracker-api';
+import { median } from '../median.ts';
 import { Host, type Stats } from './host.ts';
 import { slowReason, type Surroundings } from './slow-reason.ts';
 import type { OriginFact } from './verdict.ts';
@@ -147,7 +148,7 @@ export class Hosts {
       if (host.pulling(nowMs)) pulling.push(host);
       else host.verdict = { slow: false, reason: '', evidence: '' };
     }
-    this.#median = median(pulling.filter((host) => host.settled(nowMs)).map((host) => host.rate(nowMs)));
+    this.#median = usualOf(pulling.filter((host) => host.settled(nowMs)).map((host) => host.rate(nowMs)));
     for (const host of pulling) host.verdict = this.#verdictOf(host, fetching.get(host.peerId), origins, brakesOf(host), nowMs);
   }
 
@@ -200,8 +201,6 @@ export class Hosts {
 }
 
 /** undefined: too few to compare. */
-function median(rates: number[]): number | undefined {
-  if (rates.length < MIN_NEIGHBOURS) return undefined;
-  rates.sort((a, b) => a - b);
-  return rates[Math.floor(rates.length / 2)];
+function usualOf(rates: readonly number[]): number | undefined {
+  return rates.length < MIN_NEIGHBOURS ? undefined : median(rates);
 }
