@@ -4,7 +4,7 @@
 // Non-goals: disk, rights, limits, speed.
 
 import { createHash, randomUUID } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type OutgoingHttpHeaders, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { digestAlgorithm, isDigest, type Digest } from '@flotilla/shared/digest';
 import { isRepository, isTag } from '@flotilla/shared/reference';
@@ -227,9 +227,15 @@ export class ReferenceRegistry {
     if (!byDigest && !isTag(reference)) throw new Refusal(400, 'MANIFEST_INVALID', 'no tag');
     const repository = this.#repository(name);
     repository.manifests.set(digest, { bytes: body, mediaType: request.headers['content-type'] ?? fields.mediaType ?? 'application/json' });
-    if (!byDigest) repository.tags.set(reference, digest);
+    const tags = byDigest ? asked.url.searchParams.getAll('tag') : [reference];
+    for (const tag of tags) repository.tags.set(tag, digest);
     const subject = fields.subject?.digest;
-    send(asked, 201, { location: `/v2/${name}/manifests/${digest}`, 'docker-content-digest': digest, ...(subject !== undefined && { 'oci-subject': subject }) });
+    send(asked, 201, {
+      location: `/v2/${name}/manifests/${digest}`,
+      'docker-content-digest': digest,
+      ...(subject !== undefined && { 'oci-subject': subject }),
+      ...(byDigest && tags.length > 0 && { 'oci-tag': tags }),
+    });
   }
 
   #deleteManifest(asked: Asked, reference: string): void {
@@ -279,8 +285,8 @@ export class ReferenceRegistry {
   }
 }
 
-function send({ method, response }: Asked, status: number, headers: Readonly<Record<string, string>> = {}, body: Buffer = Buffer.alloc(0)): void {
-  response.writeHead(status, { ...headers, ...(status !== 204 && { 'content-length': body.length }) });
+function send({ method, response }: Asked, status: number, headers: Readonly<Record<string, string | readonly string[]>> = {}, body: Buffer = Buffer.alloc(0)): void {
+  response.writeHead(status, { ...(headers as OutgoingHttpHeaders), ...(status !== 204 && { 'content-length': body.length }) });
   response.end(method === 'HEAD' ? undefined : body);
 }
 

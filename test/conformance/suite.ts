@@ -1,7 +1,8 @@
 // Runs the OCI distribution-spec conformance suite against a registry, and reads its report row by row.
 //
 // The suite is not part of this checkout: FLOTILLA_CONFORMANCE names its program, or the folder `conformance` of a checkout of
-// github.com/opencontainers/distribution-spec, which is built with go.
+// github.com/opencontainers/distribution-spec, which is built with go: that of a release (v1.1.1), whose rows are Go tests, or that of its
+// main branch, a program. Its other settings (OCI_...) are taken from the environment.
 
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -45,7 +46,8 @@ export class ConformanceSuite {
     const dir = await mkdtemp(join(tmpdir(), 'flotilla-conformance-'));
     if (!(await stat(where)).isDirectory()) return new ConformanceSuite(where, dir);
     const program = join(dir, 'conformance');
-    const { code, output } = await run('go', ['build', '-o', program, '.'], { cwd: where, env: process.env });
+    const goTests = await stat(join(where, 'main.go')).then(() => false, () => true);
+    const { code, output } = await run('go', [...(goTests ? ['test', '-c'] : ['build']), '-o', program, '.'], { cwd: where, env: process.env });
     if (code !== 0) throw new Error(`the conformance suite does not build:\n${output}`);
     return new ConformanceSuite(program, dir);
   }
@@ -53,8 +55,7 @@ export class ConformanceSuite {
   /** @param host HOST:PORT of a registry without TLS */
   async run(host: string): Promise<Row[]> {
     const results = await mkdtemp(join(this.#dir, 'run-'));
-    const env = { PATH: process.env['PATH'], OCI_REGISTRY: host, OCI_TLS: 'disabled', OCI_REPO1: 'conformance/repo1', OCI_REPO2: 'conformance/repo2', OCI_RESULTS_DIR: results, OCI_LOG: 'error', OCI_VERSION: '1.1' };
-    const { output } = await run(this.#program, [], { cwd: results, env });
+    const { output } = await run(this.#program, [], { cwd: results, env: { PATH: process.env['PATH'], ...furtherSettings(), ...ofMain(host, results), ...ofRelease(host, results) } });
     const report = await readFile(join(results, 'junit.xml'), 'utf8').catch((error: unknown) => {
       throw new Error(`the conformance suite gave no report:\n${output.slice(-4000)}`, { cause: error });
     });
@@ -89,10 +90,23 @@ export function countRows(rows: readonly Row[]): Record<RowStatus, number> {
   return Object.fromEntries(STATUSES.map((status) => [status, rows.filter((row) => row.status === status).length])) as Record<RowStatus, number>;
 }
 
+function furtherSettings(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('OCI_')));
+}
+
+function ofMain(host: string, results: string): NodeJS.ProcessEnv {
+  return { OCI_REGISTRY: host, OCI_TLS: 'disabled', OCI_REPO1: 'conformance/repo1', OCI_REPO2: 'conformance/repo2', OCI_RESULTS_DIR: results, OCI_LOG: 'error', OCI_VERSION: process.env['OCI_VERSION'] ?? '1.1' };
+}
+
+function ofRelease(host: string, results: string): NodeJS.ProcessEnv {
+  const workflows = { OCI_TEST_PULL: '1', OCI_TEST_PUSH: '1', OCI_TEST_CONTENT_DISCOVERY: '1', OCI_TEST_CONTENT_MANAGEMENT: '1' };
+  return { OCI_ROOT_URL: `http://${host}`, OCI_NAMESPACE: 'myorg/myrepo', OCI_CROSSMOUNT_NAMESPACE: 'myorg/other', OCI_REPORT_DIR: results, ...workflows };
+}
+
 function readRows(junit: string): Row[] {
   return [...junit.matchAll(/<testcase ([^>]*?)(?:\/>|>(.*?)<\/testcase>)/gs)].map(([, attributes = '', content = '']) => {
     const attribute = (name: string): string => plain(new RegExp(` ?\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? '');
-    const status = attribute('status');
+    const status = attribute('status').replace(/^failed$/, 'failure');
     return { name: attribute('name'), status: STATUSES.find((known) => known === status) ?? 'error', output: plain(/<system-out>(.*?)<\/system-out>/s.exec(content)?.[1] ?? '') };
   });
 }

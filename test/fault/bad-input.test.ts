@@ -86,7 +86,7 @@ describe('refused before anybody is asked', () => {
     ['a malformed digest of a manifest', 'lab/team/app/manifests/sha256:bad', 400, 'DIGEST_INVALID', 'DIGEST_INVALID'],
     ['a malformed digest of a blob', 'lab/team/app/blobs/latest', 400, 'DIGEST_INVALID', 'DIGEST_INVALID'],
     ['a malformed name', 'lab/Team/app/manifests/v1', 400, 'NAME_INVALID', 'NAME_INVALID'],
-    ['a malformed tag', 'lab/team/app/manifests/-v1', 400, 'MANIFEST_INVALID', 'TAG_INVALID'],
+    ['a malformed tag', 'lab/team/app/manifests/-v1', 404, 'MANIFEST_UNKNOWN', 'TAG_INVALID'],
     ['an unknown origin', 'nowhere/team/app/manifests/v1', 404, 'NAME_UNKNOWN', 'NAME_UNKNOWN'],
     ['an address as origin', '127.0.0.1/team/app/manifests/v1', 404, 'NAME_UNKNOWN', 'ORIGIN_FORBIDDEN'],
   ])('%s', async (_what, path, status, oci, code) => {

@@ -19,7 +19,7 @@ export const ERRORS = {
   NAME_INVALID: row(400, 'NAME_INVALID', false, 'caller', 'Write the repository in lower case: origin/path/name.'),
   NAME_UNKNOWN: row(404, 'NAME_UNKNOWN', false, 'caller', 'Name the origin in the path (127.0.0.1:5050/docker.io/library/nginx), or start the agent with --default-origin.'),
   DIGEST_INVALID: row(400, 'DIGEST_INVALID', false, 'caller', 'Digests are sha256:<64 hex> or sha512:<128 hex>.'),
-  TAG_INVALID: row(400, 'MANIFEST_INVALID', false, 'caller', 'Tags have at most 128 of [A-Za-z0-9_.-].'),
+  TAG_INVALID: row(404, 'MANIFEST_UNKNOWN', false, 'caller', 'No manifest has this tag: tags have at most 128 of [A-Za-z0-9_.-], and do not begin with . or -.'),
   RANGE_INVALID: row(416, 'SIZE_INVALID', false, 'caller', 'Ask for a range within the blob.'),
   RANGES_REFUSED: row(400, 'UNSUPPORTED', false, 'caller', 'Ask for fewer ranges at once, and for no byte twice.'),
   UNSUPPORTED: row(405, 'UNSUPPORTED', false, 'caller', 'The agent only pulls; push to the origin itself.'),

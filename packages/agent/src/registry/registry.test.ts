@@ -155,6 +155,8 @@ describe('errors', () => {
     ['/v2/nginx/manifests/latest', 404, 'NAME_UNKNOWN'],
     ['/v2/docker.io/Nginx/manifests/latest', 400, 'NAME_INVALID'],
     ['/v2/docker.io/x/manifests/sha256:baddigest', 400, 'DIGEST_INVALID'],
+    // As at a registry: there is none, and the conformance suite (v1.1.1) asks for such a one.
+    ['/v2/docker.io/x/manifests/.INVALID_MANIFEST_NAME', 404, 'MANIFEST_UNKNOWN'],
     ['/v2/docker.io/x/manifests/%', 400, 'NAME_INVALID'],
     [`/v2/docker.io/${'x'.repeat(5000)}/manifests/a`, 400, 'NAME_INVALID'],
     ['/v2/docker.io/x/tags/list?n=many', 400, 'UNSUPPORTED'],
