@@ -48,6 +48,7 @@ import { TrackerCoordinator, type CoordinatorInit, type CoordinatorStatus } from
 import type { Tracing } from './tracing/spans.ts';
 import { AGENT_VERSION } from './version.ts';
 import type { Reporter } from './vitals/reporter.ts';
+import type { TurnRest } from './turn-rest.ts';
 import { Vitals } from './vitals/vitals.ts';
 
 /** After this the agent counts as ready although no tracker has enrolled it: pulls work from the origin. */
@@ -62,11 +63,15 @@ export interface RunningAgent {
   close(): Promise<void>;
 }
 
-/** Starts an agent. @throws AgentError, with everything closed again that was already open */
-export async function startAgent(config: AgentConfig, log: Logger): Promise<RunningAgent> {
+/**
+ * Starts an agent.
+ * @param rest where the process is the agent's alone. @default it never rests
+ * @throws AgentError, with everything closed again that was already open
+ */
+export async function startAgent(config: AgentConfig, log: Logger, rest?: TurnRest): Promise<RunningAgent> {
   const opened = new AsyncDisposableStack();
   try {
-    const agent = await assemble(config, log, opened);
+    const agent = await assemble(config, log, rest, opened);
     const closing = opened.move();
     return { ...agent, close: () => closing.disposeAsync() };
   } catch (error) {
@@ -75,11 +80,11 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
   }
 }
 
-async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposableStack): Promise<Omit<RunningAgent, 'close'>> {
+async function assemble(config: AgentConfig, log: Logger, rest: TurnRest | undefined, opened: AsyncDisposableStack): Promise<Omit<RunningAgent, 'close'>> {
   const tracker = trackerOf(config);
   const startedMs = Date.now();
   const metrics = createMetrics();
-  const vitals = new Vitals({ now: Date.now, mayName: (secret) => config.tellPrivateNames || !secret });
+  const vitals = new Vitals({ now: Date.now, mayName: (secret) => config.tellPrivateNames || !secret, restedMs: () => rest?.restedMs ?? 0 });
   opened.defer(() => vitals.close());
   const store = await openStore({
     dir: config.data,
@@ -141,7 +146,7 @@ async function assemble(config: AgentConfig, log: Logger, opened: AsyncDisposabl
   const originLimit = new TokenBucket(config.originLimit);
   const active: Late = {};
   const coordinator = createCoordinator(config, tracker, { identity, membership, log, metrics, active, store });
-  const swarm = tracker === undefined ? undefined : await startSwarm(config, { identity, membership, coordinator, log, metrics, active, downloadLimit });
+  const swarm = tracker === undefined ? undefined : await startSwarm(config, { identity, membership, coordinator, log, metrics, active, downloadLimit, rest });
   active.swarm = swarm;
   const limitedOrigin = limitOrigin(vitals.faults.watchReads(tracing?.watchReads(origin) ?? origin), [originLimit, downloadLimit], Date.now);
   const downloads = new Downloads(
@@ -402,9 +407,9 @@ function createCoordinator(
 
 function startSwarm(
   config: AgentConfig,
-  parts: { identity: Identity; membership: Membership; coordinator: TrackerCoordinator; log: Logger; metrics: Metrics; active: Late; downloadLimit: TokenBucket },
+  parts: { identity: Identity; membership: Membership; coordinator: TrackerCoordinator; log: Logger; metrics: Metrics; active: Late; downloadLimit: TokenBucket; rest: TurnRest | undefined },
 ): Promise<PeerSwarm> {
-  const { identity, membership, coordinator, log, metrics, active, downloadLimit } = parts;
+  const { identity, membership, coordinator, log, metrics, active, downloadLimit, rest } = parts;
   const holdings: Holdings = { find: async (key) => active.downloads?.find(key), givesWay: () => active.downloads?.givesWay() };
   const started = createSwarm({
     privateKey: identity.privateKey,
@@ -424,6 +429,7 @@ function startSwarm(
     uploadLimit: config.uploadLimit,
     zoneLimit: config.zoneLimit,
     downloadLimit,
+    pace: rest,
   });
   return started.then((swarm) => {
     membership.onChange(() => swarm.bansChanged());

@@ -3,6 +3,7 @@
 import { loadConfig, type ConfigInput } from '../config.ts';
 import { formatAddress } from '../listen.ts';
 import { createLogger } from '../log.ts';
+import { turnRest } from '../turn-rest.ts';
 import { AGENT_VERSION } from '../version.ts';
 import { untilStopped } from './lifetime.ts';
 import type { Terminal } from './terminal.ts';
@@ -14,7 +15,7 @@ export async function runAgent(input: ConfigInput, terminal: Terminal): Promise<
   const log = createLogger(config.logLevel);
   // Only this command needs the whole agent; the others start without loading it.
   const { startAgent } = await import('../agent.ts');
-  const agent = await startAgent(config, log);
+  const agent = await startAgent(config, log, turnRest());
   const { registry, peers, admin } = agent.addresses;
   log.info(
     { version: AGENT_VERSION, name: config.name, registry: formatAddress(registry), ...(peers && { peers: formatAddress(peers) }), admin: formatAddress(admin) },

@@ -112,7 +112,7 @@ export class Download implements SwarmMember, LeaseMember {
       onBytes: (lease) => this.#patience.progressed(now(), lease.mode === 'hedge'),
       onChunk: (lease, index, digest, bytes) => this.#fromOrigin(lease, index, digest, bytes),
       onFailure: (error, right) => this.#originFailed(error, right),
-      onChange: () => this.#leasesChanged(),
+      onChange: (changed) => this.#leasesChanged(changed),
       has: (index) => this.have.has(index),
     });
     this.#swarm = components.swarm.join(this);
@@ -436,10 +436,11 @@ export class Download implements SwarmMember, LeaseMember {
     this.#swarm.reading(this.#leases.reading(), !this.#with.coordinator.connected);
   }
 
-  #leasesChanged(): void {
+  #leasesChanged(changed: IndexRange): void {
     if (!this.#open) return;
     this.#tellReading();
-    this.#demandMoved();
+    this.#updateNeed();
+    this.#swarm.poke([changed]);
     if (this.#patience.hedging) this.#watch.look();
   }
 

@@ -51,8 +51,8 @@ export interface HeldLeasesComponents {
   onChunk(lease: Lease, index: number, digest: Uint8Array, bytes: Uint8Array): Promise<void>;
   /** A run that was read with this right failed and was given back. */
   onFailure(error: AgentError, right: SourceRight | undefined): void;
-  /** What is read or held has changed. */
-  onChange(): void;
+  /** What is read or held has changed, and with it what `covers` answers for these chunks. */
+  onChange(changed: IndexRange): void;
   has(index: number): boolean;
 }
 
@@ -129,7 +129,7 @@ export class HeldLeases {
       progressBytes: 0,
     });
     this.#startNext();
-    this.#with.onChange();
+    this.#with.onChange([lease.first, lease.count]);
   }
 
   /** To be called a few times per second: tells of leases under which no byte comes that they are still waited for. */
@@ -148,7 +148,8 @@ export class HeldLeases {
     if (held === undefined || (spareOnly && held.reading)) return;
     const count = Math.min(held.count, Math.max(keep, held.next - held.lease.first));
     if (count === held.count) return;
-    held.bytesLeft -= this.#bytes(held.lease.first + count, held.count - count);
+    const cut: IndexRange = [held.lease.first + count, held.count - count];
+    held.bytesLeft -= this.#bytes(...cut);
     held.count = count;
     this.#unfinished = undefined;
     if (unread(held) === 0) {
@@ -156,7 +157,7 @@ export class HeldLeases {
       // A chunk that is coming in is read to its end; one that stalls would keep the spare waiting.
       else if (this.#with.now() - held.byteAtMs >= STALLED_MS) held.abort.abort(new Error('lease revoked'));
     }
-    this.#with.onChange();
+    this.#with.onChange(cut);
   }
 
   /** Gives back spares, because nobody here reads on; a run being read is finished. */
@@ -309,7 +310,7 @@ export class HeldLeases {
     this.#unfinished = undefined;
     this.#with.handle().release(held.lease.leaseId, reason, retryAfterMs);
     this.#startNext();
-    this.#with.onChange();
+    this.#with.onChange([held.lease.first, held.lease.count]);
   }
 
   #bytes(first: number, count: number): number {

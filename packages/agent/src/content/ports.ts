@@ -203,8 +203,8 @@ export interface SwarmHandle {
    * @param soon peers decide by it now: it does not wait for company. @default false
    */
   reading(ranges: readonly IndexRange[], soon?: boolean): void;
-  /** What `wants` answers has changed. */
-  poke(): void;
+  /** What `wants` answers has changed. @param ranges where. @default anywhere, which costs a look at every chunk */
+  poke(ranges?: readonly IndexRange[]): void;
   /** Chunks that this host no longer holds (window moved, found wrong): peers get a fresh bitfield. */
   retract(): void;
   /** Of what the peer announces only chunks that are `believed` are asked for, or count. To be called again when that has changed. */

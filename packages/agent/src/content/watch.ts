@@ -89,7 +89,7 @@ export class Watch {
         break;
       case 'wait':
     }
-    if (starving !== undefined) swarm.poke();
+    if (starving !== undefined) swarm.poke([[starving.index, 1]]);
   }
 
   stop(): void {

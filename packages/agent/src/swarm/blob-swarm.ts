@@ -277,8 +277,8 @@ export class BlobSwarm implements SwarmHandle {
     }
   }
 
-  poke(): void {
-    this.#picker?.refresh();
+  poke(ranges?: readonly IndexRange[]): void {
+    this.#picker?.refresh(ranges);
     this.#wakeUseful();
   }
 

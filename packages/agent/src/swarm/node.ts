@@ -7,6 +7,7 @@
 import { yamux } from '@chainsafe/libp2p-yamux';
 import type { Libp2p, PrivateKey } from '@libp2p/interface';
 import { ping, type Ping } from '@libp2p/ping';
+import type { ReadPace } from '../turn-rest.ts';
 import { wholeMessageTcp } from './transport.ts';
 import { wholeNoise } from './whole-noise.ts';
 import { multiaddr } from '@multiformats/multiaddr';
@@ -32,16 +33,18 @@ export interface NodeInit {
   readonly listen: string;
   /** Checked as soon as the identity of the other side is proven, and before a dial. */
   readonly banned: (peerId: string) => boolean;
+  /** Told of what its sockets read. @default nobody */
+  readonly pace?: ReadPace | undefined;
 }
 
 /** Starts the node. @throws AgentError PORT_IN_USE */
-export async function startNode({ privateKey, listen, banned }: NodeInit): Promise<PeerNode> {
+export async function startNode({ privateKey, listen, banned, pace }: NodeInit): Promise<PeerNode> {
   const deny = (peerId: { toString(): string }): boolean => banned(peerId.toString());
   try {
     return await createLibp2p({
       privateKey,
       addresses: { listen: [toMultiaddr(listen)] },
-      transports: [wholeMessageTcp()],
+      transports: [wholeMessageTcp(pace)],
       connectionEncrypters: [wholeNoise()],
       streamMuxers: [
         yamux({ streamOptions: { initialStreamWindowSize: YAMUX_WINDOW_BYTES, maxStreamWindowSize: YAMUX_WINDOW_BYTES } }),

@@ -27,6 +27,11 @@ export class NoiseFrames {
   #message: Uint8Array | undefined;
   #filled = 0;
 
+  /** Whether a long message has begun to come in, and more of it is on its way. */
+  get midway(): boolean {
+    return this.#message !== undefined && this.#message.length >= RECLAIMED_BYTES;
+  }
+
   /** @param bytes are the caller's again after the call @returns whole messages, one buffer for each or for several in a row */
   push(bytes: Uint8Array): Uint8Array[] {
     if (this.#foreign) return [Buffer.from(bytes)];

@@ -54,6 +54,16 @@ describe('which chunk', () => {
     expect([1, 2, 3, 4].map(() => picker.pick('a', at(0)))).toEqual([2, 1, expect.any(Number), expect.any(Number)]);
   });
 
+  test('what is wanted is looked at where it is said to have changed, and nowhere else', () => {
+    const { picker, hold, unwanted } = setUp(6);
+    hold('a', 0, 1, 2, 3, 4, 5);
+    for (let index = 0; index < 6; index++) unwanted.add(index);
+    picker.refresh([[1, 2], [4, 1]]);
+    expect(picker.free).toBe(3);
+    picker.refresh();
+    expect(picker.free).toBe(0);
+  });
+
   test('random among equals: every one of them may be first', () => {
     const seen = new Set<number | undefined>();
     for (let i = 0; i < 8; i++) {

@@ -151,11 +151,13 @@ export class Picker {
     return (this.#holders.get(peerId)?.useful ?? 0) > 0;
   }
 
-  /** What `wants` answers has changed anywhere. */
-  refresh(): void {
-    for (let index = 0; index < this.#chunks; index++) {
-      const state = this.#states[index];
-      if (state === FREE || state === UNWANTED) this.#setFree(index, this.#with.wants(index));
+  /** What `wants` answers has changed. @param ranges where. @default anywhere */
+  refresh(ranges: readonly IndexRange[] = [[0, this.#chunks]]): void {
+    for (const [first, count] of ranges) {
+      for (let index = first; index < first + count; index++) {
+        const state = this.#states[index];
+        if (state === FREE || state === UNWANTED) this.#setFree(index, this.#with.wants(index));
+      }
     }
   }
 

@@ -10,6 +10,7 @@ import type { BlobKey } from '@flotilla/shared/chunk-map';
 import { PROTOCOL_ID } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { Holdings, Swarm, SwarmHandle, SwarmMember } from '../content/ports.ts';
+import type { ReadPace } from '../turn-rest.ts';
 import type { SwarmCounter, SwarmCounters, SwarmLog } from './counters.ts';
 import { Exchange } from './exchange.ts';
 import { Ledger } from './ledger.ts';
@@ -48,6 +49,8 @@ export interface SwarmInit {
   readonly zoneLimit?: number | undefined;
   /** Shared with whatever else this host downloads. @default no limit */
   readonly downloadLimit?: TokenBucket | undefined;
+  /** Told of what peers' sockets read. @default nobody */
+  readonly pace?: ReadPace | undefined;
   /** @default 10 minutes */
   readonly banMs?: number;
   /** @default 5 s */
@@ -92,7 +95,7 @@ const CLOSE_TIMEOUT_MS = 400;
 export async function createSwarm(init: SwarmInit): Promise<PeerSwarm> {
   const ledger = new Ledger();
   const banned = (peerId: string): boolean => ledger.isBanned(peerId, Date.now()) || init.banned(peerId);
-  const node = await startNode({ privateKey: init.privateKey, listen: init.listen, banned });
+  const node = await startNode({ privateKey: init.privateKey, listen: init.listen, banned, pace: init.pace });
   const swarm = new PeerSwarm(node, ledger, banned, init);
   await swarm.listen();
   return swarm;

@@ -7,6 +7,7 @@ import type { Stream } from '@libp2p/interface';
 import { YAMUX_WINDOW_BYTES } from '@flotilla/shared/exchange';
 import { pEvent } from 'p-event';
 import { own, release, share } from '../chunk-memory.ts';
+import type { ReadPace } from '../turn-rest.ts';
 import { startNode, type PeerNode } from './node.ts';
 import { updateWindowByHalves } from './window-updates.ts';
 
@@ -19,8 +20,8 @@ afterEach(async () => {
   for (const node of nodes.splice(0)) await node.stop();
 });
 
-async function start(): Promise<PeerNode> {
-  const node = await startNode({ privateKey: await generateKeyPair('Ed25519'), listen: '127.0.0.1:0', banned: () => false });
+async function start(pace?: ReadPace): Promise<PeerNode> {
+  const node = await startNode({ privateKey: await generateKeyPair('Ed25519'), listen: '127.0.0.1:0', banned: () => false, pace });
   nodes.push(node);
   return node;
 }
@@ -171,6 +172,41 @@ test('both sides read into one buffer, and the peer is told of a taken window by
   // The first one may go before the stream is established.
   expect(updates.slice(1).every((bytes) => bytes >= YAMUX_WINDOW_BYTES / 2)).toBe(true);
   expect(updates.length).toBeGreaterThan(2);
+});
+
+test('a reader is told of every read, and of connections in the middle of a long message until they end', async () => {
+  const told: { bytes: number; midway: number; least: number; most: number } = { bytes: 0, midway: 0, least: 0, most: 0 };
+  const pace: ReadPace = {
+    read: (bytes) => void (told.bytes += bytes),
+    midway: (by) => {
+      told.midway += by;
+      told.least = Math.min(told.least, told.midway);
+      told.most = Math.max(told.most, told.midway);
+    },
+  };
+  const connect = vi.spyOn(Socket.prototype, 'connect');
+  const [from, to] = [await start(), await start(pace)];
+  const total = 60 * 60_000;
+  const done = Promise.withResolvers<string>();
+  await to.handle(PROTOCOL, (stream) => {
+    sha256Of(stream, total, done.resolve);
+  });
+  const stream = await from.dialProtocol(to.getMultiaddrs(), PROTOCOL);
+  const sent = randomBytes(total);
+  for (let at = 0; at < total; at += 60_000) if (!stream.send(sent.subarray(at, at + 60_000))) await pEvent(stream, 'drain');
+  expect(await done.promise).toBe(createHash('sha256').update(sent).digest('hex'));
+  expect(told.bytes).toBeGreaterThan(total);
+  // Reads of 64 KiB, messages of 60,000 bytes: one ends where the next has begun.
+  expect(told).toMatchObject({ midway: 0, least: 0, most: 1 });
+
+  // One that is cut in the middle is in the middle of nothing.
+  const socket = connect.mock.contexts[0] as Socket;
+  const frame = Buffer.alloc(40_000);
+  frame.writeUInt16BE(60_000);
+  socket.write(frame);
+  await vi.waitFor(() => expect(told.midway).toBe(1));
+  socket.destroy();
+  await vi.waitFor(() => expect(told.midway).toBe(0));
 });
 
 test('streams open with the windows of the protocol', async () => {

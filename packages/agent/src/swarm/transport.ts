@@ -9,6 +9,7 @@ import type { MultiaddrConnection, Transport, Upgrader } from '@libp2p/interface
 import { tcp } from '@libp2p/tcp';
 import type { Uint8ArrayList } from 'uint8arraylist';
 import { free, LARGE_BYTES } from '../chunk-memory.ts';
+import type { ReadPace } from '../turn-rest.ts';
 import { NoiseFrames } from './noise-frames.ts';
 import { readIntoShared } from './socket-reads.ts';
 
@@ -21,31 +22,31 @@ interface TcpConnection extends MultiaddrConnection {
 
 /** More waits for the kernel's next 'drain'. Not below the socket's own mark, or there would be none to wait for. */
 const MAX_UNWRITTEN_BYTES = 128 * 1024;
-/** @libp2p/tcp with whole messages. */
-export function wholeMessageTcp(): ReturnType<typeof tcp> {
+/** @libp2p/tcp with whole messages. @param pace told of what is read. @default nobody */
+export function wholeMessageTcp(pace?: ReadPace): ReturnType<typeof tcp> {
   const make = tcp();
   return (components) => {
     const transport: Transport = make(components);
     const dial = transport.dial.bind(transport);
     const createListener = transport.createListener.bind(transport);
-    transport.dial = (address, options) => dial(address, { ...options, upgrader: adapting(options.upgrader) });
-    transport.createListener = (options) => createListener({ ...options, upgrader: adapting(options.upgrader) });
+    transport.dial = (address, options) => dial(address, { ...options, upgrader: adapting(options.upgrader, pace) });
+    transport.createListener = (options) => createListener({ ...options, upgrader: adapting(options.upgrader, pace) });
     return transport;
   };
 }
 
 /** The same upgrader; the connections that it is given are adapted first. */
-function adapting(upgrader: Upgrader): Upgrader {
+function adapting(upgrader: Upgrader, pace: ReadPace | undefined): Upgrader {
   return {
-    upgradeOutbound: (connection, options) => upgrader.upgradeOutbound(adapt(connection), options),
-    upgradeInbound: (connection, options) => upgrader.upgradeInbound(adapt(connection), options),
+    upgradeOutbound: (connection, options) => upgrader.upgradeOutbound(adapt(connection, pace), options),
+    upgradeInbound: (connection, options) => upgrader.upgradeInbound(adapt(connection, pace), options),
     createInboundAbortSignal: (signal) => upgrader.createInboundAbortSignal(signal),
     getStreamMuxers: () => upgrader.getStreamMuxers(),
     getConnectionEncrypters: () => upgrader.getConnectionEncrypters(),
   };
 }
 
-function adapt(given: MultiaddrConnection): MultiaddrConnection {
+function adapt(given: MultiaddrConnection, pace: ReadPace | undefined): MultiaddrConnection {
   const connection = given as TcpConnection;
   const { socket } = connection;
   const frames = new NoiseFrames();
@@ -57,7 +58,19 @@ function adapt(given: MultiaddrConnection): MultiaddrConnection {
       if (connection.readBufferLength === 0) frames.reclaim(message);
     }
   };
-  readIntoShared(socket, (bytes) => connection.onData(bytes));
+  let midway = false;
+  const tellMidway = (now: boolean): void => {
+    if (now === midway) return;
+    midway = now;
+    pace?.midway(now ? 1 : -1);
+  };
+  socket.once('close', () => tellMidway(false));
+  readIntoShared(socket, (bytes) => {
+    connection.onData(bytes);
+    pace?.read(bytes.length);
+    // What comes in the last turn of a socket is read after its end.
+    tellMidway(frames.midway && !socket.destroyed);
+  });
   let corked = false;
   connection.sendData = (data) => {
     if (!corked) {

@@ -22,6 +22,8 @@ export interface VitalsInit {
   readonly now: () => number;
   /** Whether the tracker may hear an image's name. */
   readonly mayName: (secret: boolean) => boolean;
+  /** For how long the loop has stood still on purpose, in ms (turn-rest.ts). */
+  readonly restedMs: () => number;
 }
 
 export class Vitals {
@@ -30,13 +32,19 @@ export class Vitals {
   readonly #told: ToldOnce;
   readonly #init: VitalsInit;
   readonly #request = new AsyncLocalStorage<string>();
-  readonly #loop = new LoopMeter(() => performance.eventLoopUtilization());
+  readonly #loop: LoopMeter;
   readonly #marking: NodeJS.Timeout;
   #originBytes = 0;
 
   constructor(init: VitalsInit) {
     this.#init = init;
     this.#told = new ToldOnce(init.now);
+    this.#loop = new LoopMeter(() => {
+      const { active, idle } = performance.eventLoopUtilization();
+      const restedMs = init.restedMs();
+      // It stands still outside of the loop's own wait, which counts as work.
+      return { active: active - restedMs, idle: idle + restedMs };
+    });
     this.faults = new OriginFaults((error) => this.error(error));
     this.#marking = setInterval(() => this.#loop.mark(), MARK_MS).unref();
   }
