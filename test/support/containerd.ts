@@ -12,17 +12,42 @@ import { programPath } from './programs.ts';
 
 const START_TIMEOUT_MS = 60_000;
 
+/** Debian's. */
+const DEBIANS = { daemon: 'containerd', ctr: 'ctr' };
+/** Version 2, which Debian 12 does not have: its programs by names of their own. */
+export const CONTAINERD_2 = { daemon: 'containerd2', ctr: 'ctr2' };
+
+/** Each layer in so many requests at once, as containerd can since 2.1. */
+export interface ParallelFetch {
+  readonly maxConcurrentDownloads: number;
+  readonly concurrentLayerFetchBuffer: number;
+}
+
 export class Containerd {
   readonly dir: string;
   readonly #child: ChildProcess;
+  readonly #ctr: string;
 
-  private constructor(dir: string, child: ChildProcess) {
+  private constructor(dir: string, child: ChildProcess, ctr: string) {
     this.dir = dir;
     this.#child = child;
+    this.#ctr = ctr;
   }
 
-  /** @throws Error with its log when it does not answer */
-  static async start(): Promise<Containerd> {
+  /** Debian's. @throws Error with its log when it does not answer */
+  static start(): Promise<Containerd> {
+    return Containerd.#start(DEBIANS, '');
+  }
+
+  /** Version 2. @throws Error with its log when it does not answer */
+  static startVersion2(parallel?: ParallelFetch): Promise<Containerd> {
+    const fetch = parallel && [`max_concurrent_downloads = ${parallel.maxConcurrentDownloads}`, `concurrent_layer_fetch_buffer = ${parallel.concurrentLayerFetchBuffer}`];
+    // It unpacks what it pulls, by overlays unless told otherwise, which do not work wherever a folder does.
+    const unpack = ['[[plugins."io.containerd.transfer.v1.local".unpack_config]]', 'platform = "linux/amd64"', 'snapshotter = "native"'];
+    return Containerd.#start(CONTAINERD_2, ['[plugins."io.containerd.transfer.v1.local"]', ...(fetch ?? []), ...unpack].join('\n'));
+  }
+
+  static async #start(programs: typeof DEBIANS, plugins: string): Promise<Containerd> {
     const dir = await mkdtemp(join(tmpdir(), 'flotilla-containerd-'));
     const config = `version = 2
 root = "${join(dir, 'root')}"
@@ -30,12 +55,12 @@ state = "${join(dir, 'state')}"
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
   address = "${join(dir, 'c.sock')}"
-`;
+${plugins}`;
     await writeFile(join(dir, 'config.toml'), config);
     const log = openSync(join(dir, 'log'), 'a');
-    const child = spawn(programPath('containerd') ?? 'containerd', ['--config', join(dir, 'config.toml')], { stdio: ['ignore', log, log] });
+    const child = spawn(programPath(programs.daemon) ?? programs.daemon, ['--config', join(dir, 'config.toml')], { stdio: ['ignore', log, log] });
     closeSync(log);
-    const containerd = new Containerd(dir, child);
+    const containerd = new Containerd(dir, child, programs.ctr);
     await containerd.#answers();
     return containerd;
   }
@@ -46,7 +71,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
   }
 
   ctr(args: readonly string[], options: CommandOptions = {}): Promise<string> {
-    return run('ctr', args, { ...options, env: { ...process.env, ...this.env, ...options.env } });
+    return run(this.#ctr, args, { ...options, env: { ...process.env, ...this.env, ...options.env } });
   }
 
   async close(): Promise<void> {

@@ -13,6 +13,9 @@ import { programPath } from './programs.ts';
 
 const START_TIMEOUT_MS = 60_000;
 
+/** A release with the containerd image store, which Debian 12 does not have: by a name of its own. */
+export const DOCKERD_28 = 'dockerd28';
+
 export class Dockerd {
   readonly dir: string;
   readonly #child: ChildProcess;
@@ -22,15 +25,27 @@ export class Dockerd {
     this.#child = child;
   }
 
-  /** @param settings text of daemon.json @throws Error with its log when it does not answer */
-  static async start(settings: string): Promise<Dockerd> {
+  /** Debian's, with the classic image store. @param settings text of daemon.json @throws Error with its log when it does not answer */
+  static start(settings: string): Promise<Dockerd> {
+    return Dockerd.#start(settings, 'vfs', [programPath('dockerd') ?? 'dockerd']);
+  }
+
+  /** Of another release, with the containerd image store. @param etc what it finds at /etc/docker */
+  static startWithContainerdStore(settings: Readonly<Record<string, unknown>>, etc: string): Promise<Dockerd> {
+    const all = JSON.stringify({ ...settings, features: { 'containerd-snapshotter': true } });
+    // The folder of its hosts.toml cannot be named otherwise.
+    const script = 'mount --bind "$0" /etc/docker && exec "$@"';
+    return Dockerd.#start(all, 'native', ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script, etc, programPath(DOCKERD_28) ?? DOCKERD_28]);
+  }
+
+  static async #start(settings: string, storage: string, [program = '', ...args]: readonly string[]): Promise<Dockerd> {
     const dir = await mkdtemp(join(tmpdir(), 'flotilla-dockerd-'));
     const config = join(dir, 'daemon.json');
     await writeFile(config, settings);
     const folders = ['--data-root', join(dir, 'data'), '--exec-root', join(dir, 'exec'), '--pidfile', join(dir, 'pid'), '--host', `unix://${join(dir, 'd.sock')}`];
     const log = openSync(join(dir, 'log'), 'a');
-    const flags = ['--config-file', config, ...folders, '--iptables=false', '--ip6tables=false', '--bridge=none', '--storage-driver=vfs'];
-    const child = spawn(programPath('dockerd') ?? 'dockerd', flags, { stdio: ['ignore', log, log] });
+    const flags = ['--config-file', config, ...folders, '--iptables=false', '--ip6tables=false', '--bridge=none', `--storage-driver=${storage}`];
+    const child = spawn(program, [...args, ...flags], { stdio: ['ignore', log, log] });
     closeSync(log);
     const dockerd = new Dockerd(dir, child);
     await dockerd.#answers();
