@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { Bitfield, toRanges, type IndexRange } from './bitfield.ts';
+import { Bitfield, mergeRanges, toRanges, type IndexRange } from './bitfield.ts';
 
 const field = fc.integer({ min: 0, max: 70 }).chain((length) =>
   fc.uniqueArray(fc.nat(Math.max(0, length - 1)), { maxLength: length }).map((indexes) => {
@@ -86,4 +86,15 @@ test('ranges of a list: sorted, merged, without repetition', () => {
     [[3, 1, 2, 2, 7], [[1, 3], [7, 1]]],
   ];
   for (const [indexes, ranges] of cases) expect(toRanges(indexes)).toEqual(ranges);
+});
+
+test('two lists of ranges merged: what their indexes are, at the cost of the ranges', () => {
+  const ranges = fc.array(fc.tuple(fc.nat(40), fc.nat(5)), { maxLength: 12 });
+  const indexes = (of: readonly IndexRange[]): number[] => of.flatMap(([first, count]) => Array.from({ length: count }, (_, at) => first + at));
+  fc.assert(
+    fc.property(ranges, ranges, (a, b) => {
+      expect(mergeRanges(a, b)).toEqual(toRanges([...indexes(a), ...indexes(b)]));
+    }),
+  );
+  expect(mergeRanges([[0, 2 ** 40]], [[2 ** 40, 2 ** 40]])).toEqual([[0, 2 ** 41]]);
 });

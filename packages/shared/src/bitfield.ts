@@ -135,6 +135,18 @@ export function toRanges(indexes: Iterable<number>): IndexRange[] {
   return runs;
 }
 
+/** What is in either list, as sorted and merged runs. Costs what the runs are, not what they cover. */
+export function mergeRanges(a: readonly IndexRange[], b: readonly IndexRange[]): [first: number, count: number][] {
+  const runs: [number, number][] = [];
+  for (const [first, count] of [...a, ...b].sort((one, other) => one[0] - other[0])) {
+    const last = runs.at(-1);
+    if (count <= 0) continue;
+    if (last !== undefined && first <= last[0] + last[1]) last[1] = Math.max(last[1], first + count - last[0]);
+    else runs.push([first, count]);
+  }
+  return runs;
+}
+
 function popCount(byte: number): number {
   let count = 0;
   for (let rest = byte; rest !== 0; rest &= rest - 1) count++;

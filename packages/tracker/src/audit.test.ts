@@ -105,7 +105,7 @@ describe('two digests for one index', () => {
     const invalid = fleet.told('victim', 'invalid').flatMap(({ ranges }) => chunksOf(ranges.map(([first, count]) => ({ first, count }))));
     expect(new Set(invalid)).toEqual(new Set([0, 1, 2, 3]));
     expect(lie.count).toBe(4);
-    fleet.pass(100);
+    fleet.pass(200);
     expect(fleet.told('third', 'digests').some(({ first, by }) => first === 1 && by === 'victim')).toBe(true);
     fleet.say('third', need(blob, 2));
     fleet.pass(1000);
@@ -366,7 +366,7 @@ describe('the whole is wrong', () => {
     shared(fleet, blob, 'b');
     fleet.say('a', { type: 'mismatch', blob, round: 0 });
     searched(fleet);
-    fleet.pass(100);
+    fleet.pass(200);
     const { holdings } = fleet.swarms.find(blob.digest, blob.size)!.book;
     const audited = fleet.told('a', 'digests').filter(({ by }) => by === 'a').concat(fleet.told('c', 'digests').filter(({ by }) => by === 'c'));
     expect(audited.length).toBeGreaterThan(0);

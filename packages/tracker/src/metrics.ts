@@ -16,9 +16,21 @@ export interface TrackerMetrics {
   readonly originRequests: Counter<'kind' | 'status'>;
 }
 
+const PREFIX = 'flotilla_tracker_';
+/** Longer than any process lives. */
+const NEVER_MS = 2 ** 31 - 1;
+/** What would say how late a timer of every few ms comes: without agents such a timer is most of what a tracker costs. */
+const TIMED_LAGS = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99'].map((what) => `${PREFIX}nodejs_eventloop_lag_${what}_seconds`);
+
+/** The metrics of the process itself that cost nothing while nobody asks. As the agent has them. */
+function collectProcessMetrics(registry: Registry): void {
+  collectDefaultMetrics({ register: registry, prefix: PREFIX, eventLoopMonitoringPrecision: NEVER_MS });
+  for (const name of TIMED_LAGS) registry.removeSingleMetric(name);
+}
+
 export function createMetrics(fleet: Fleet, perHost: boolean): TrackerMetrics {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry, prefix: 'flotilla_tracker_' });
+  collectProcessMetrics(registry);
   const { totals } = fleet.swarms;
 
   const gauge = (name: string, help: string, value: () => number): void => {

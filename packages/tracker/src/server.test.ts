@@ -376,6 +376,8 @@ describe('operators', () => {
     expect((await call(`${tracker.url}/readyz`, { ca })).status).toBe(200);
     const metrics = (await call(`${tracker.url}/metrics`, { ca })).text;
     expect(metrics).toContain('flotilla_tracker_sessions 1');
+    expect(metrics).toContain('flotilla_tracker_nodejs_eventloop_lag_seconds');
+    expect(metrics, 'they need a timer').not.toMatch(/eventloop_lag_(mean|p99)/);
     expect(metrics).toContain('flotilla_tracker_problems_total{code="OPERATOR_UNAUTHORIZED"} 3');
     expect(metrics).not.toContain(agent.identity.peerId);
     const unknown = await call(`${tracker.url}/api/v1/nothing`, { ca });

@@ -295,15 +295,18 @@ export class Swarm {
     if (nowMs >= this.#badUntilMs) this.book.grant(nowMs);
   }
 
-  /** @param leasing false: only what is live goes on, nothing new is granted */
-  tick(nowMs: number, leasing: boolean): void {
+  /**
+   * @param leasing false: only what is live goes on, nothing new is granted
+   * @param tellFresh tells what is newly vouched for; to those who wait for it, it is told in any case
+   */
+  tick(nowMs: number, leasing: boolean, tellFresh: boolean): void {
     this.#nowMs = nowMs;
     this.book.tick(nowMs);
     if (leasing) {
       this.grant(nowMs);
       if (this.#audit.active) this.#audit.tick(nowMs);
     }
-    this.#pushFresh();
+    if (tellFresh || this.#anyReadsRanges) this.#pushFresh();
   }
 
   status(): SwarmStatus {
@@ -320,6 +323,13 @@ export class Swarm {
   }
 
   // ---- inside
+
+  /** Who reads a part goes on chunk by chunk, as it hears that somebody else vouches for it: nothing checks its bytes later. */
+  get #anyReadsRanges(): boolean {
+    if (!this.#vouches.hasFresh) return false;
+    for (const { within } of this.book.readers.values()) if (within !== undefined) return true;
+    return false;
+  }
 
   /** Who fetches only a part of the blob, or cannot pass on what it brings in, is no importer. */
   #seat(peer: string): void {

@@ -3,7 +3,7 @@ import { unpackDigests } from '@flotilla/shared/tracker-api';
 import { blobOf, chunksOf, need, TestFleet, trueDigest, want } from './test-swarms.ts';
 
 describe('digests', () => {
-  test('go to all other members in one event per run and tick, and to newcomers at once', () => {
+  test('go to all other members in one event per run, and to newcomers at once', () => {
     const fleet = new TestFleet();
     const blob = blobOf(12);
     fleet.reader('a', blob);
@@ -23,6 +23,36 @@ describe('digests', () => {
     expect(fleet.told('c', 'digests')).toHaveLength(1);
     fleet.pass(200);
     expect(fleet.told('c', 'digests')).toHaveLength(1);
+  });
+
+  test('wait for company, those of all blobs together', () => {
+    const fleet = new TestFleet();
+    const [one, other] = [blobOf(12, 'one'), blobOf(12, 'other')];
+    for (const blob of [one, other]) for (const peer of ['a', 'b']) fleet.reader(peer, blob, { runs: peer === 'a' ? 2 : 0 });
+    fleet.pass(50);
+    const [first, second] = [one, other].map(({ digest }) => fleet.grants('a').find(({ blob }) => blob.digest === digest)!);
+    fleet.done('a', { ...first!, count: 1 });
+    fleet.pass(100);
+    fleet.done('a', { ...first!, first: first!.first + 1, count: 1 });
+    fleet.done('a', { ...second!, count: 1 });
+    expect(fleet.told('b', 'digests')).toEqual([]);
+    fleet.pass(100);
+    expect(fleet.told('b', 'digests').map(({ blob, digests }) => [blob.digest, unpackDigests(digests).length])).toEqual(expect.arrayContaining([[one.digest, 2], [other.digest, 1]]));
+    expect(fleet.told('b', 'digests')).toHaveLength(2);
+  });
+
+  test('go at once where somebody reads a part: nothing checks its bytes later', () => {
+    const fleet = new TestFleet();
+    const blob = blobOf(12);
+    fleet.reader('a', blob);
+    fleet.reader('b', blob, { runs: 0 });
+    fleet.say('b', need(blob, 0, 0, [4, 4]));
+    fleet.pass(50);
+    for (const index of [0, 1]) {
+      fleet.done('a', { ...fleet.grants('a')[0]!, first: index, count: 1 });
+      fleet.pass(50);
+      expect(fleet.told('b', 'digests').at(-1)?.first).toBe(index);
+    }
   });
 
   test('of several vouchers are told apart, until a seed has signed the whole', () => {

@@ -24,6 +24,12 @@ const MAX_IDLE_DIGEST_BYTES = 64 * 1024 * 1024;
 /** An origin whose name is kept back goes by the blob. */
 const UNNAMED = 'of ';
 
+/**
+ * What was vouched for goes out so often, for all blobs in one turn, and so in one write for each agent: one for each chunk was most of what agents read of
+ * the tracker (docs/decisions/0019).
+ */
+const FRESH_EVERY_MS = 200;
+
 const NO_LIMITS: readonly OriginLimit[] = [];
 
 export interface SwarmsOutput {
@@ -88,6 +94,7 @@ export class Swarms {
   readonly #muted = new Set<string>();
   #leases = 0;
   #turns = 0;
+  #freshToldAtMs = 0;
   #numbers = 0;
 
   constructor(init: SwarmsInit, out: SwarmsOutput) {
@@ -177,9 +184,11 @@ export class Swarms {
   tick(nowMs: number): void {
     const leasing = this.#init.window.over(nowMs);
     for (const peer of this.#mesh.settle()) this.#send(peer, { type: 'mesh', peers: this.#infos(this.#mesh.neighbours(peer)) });
+    const tellFresh = nowMs - this.#freshToldAtMs >= FRESH_EVERY_MS;
+    if (tellFresh) this.#freshToldAtMs = nowMs;
     for (const swarm of this.#inTurn()) {
       if (!this.#active.has(swarm)) continue;
-      swarm.tick(nowMs, leasing);
+      swarm.tick(nowMs, leasing, tellFresh);
       if (swarm.introductions.due) this.#introduce(swarm);
       this.#place(swarm);
     }

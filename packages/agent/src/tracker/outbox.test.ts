@@ -3,7 +3,7 @@ import { MAX_BATCH_BYTES, MessageBatch, type AgentMessage } from '@flotilla/shar
 import * as fc from 'fast-check';
 import { Compile } from 'typebox/compile';
 import { describe, expect, test } from 'vitest';
-import { COALESCE_MS, MAX_QUEUED, Outbox, type OutboxBatch } from './outbox.ts';
+import { COALESCE_MS, MANY_DONE, MAX_QUEUED, Outbox, type OutboxBatch } from './outbox.ts';
 
 const blobs = ['a', 'b'].map((hex) => ({ digest: `sha256:${hex.repeat(64)}`, size: 1_000_000 }));
 const [blobA, blobB] = blobs as [(typeof blobs)[0], (typeof blobs)[0]];
@@ -26,7 +26,7 @@ function messagesOf(batch: OutboxBatch | undefined): AgentMessage[] {
 }
 
 describe('when a post is due', () => {
-  test('ordinary messages wait 100 ms after the first of them', () => {
+  test('ordinary messages wait 400 ms after the first of them', () => {
     const outbox = new Outbox();
     expect(outbox.dueMs).toBe(Number.POSITIVE_INFINITY);
     outbox.push(have(blobA, [0, 1]), 1_000);
@@ -34,7 +34,7 @@ describe('when a post is due', () => {
     expect(outbox.dueMs).toBe(1_000 + COALESCE_MS);
   });
 
-  test.each([done(blobA, 0), need(blobA), { type: 'mismatch', blob: blobA } as const, { type: 'release', leaseId: 'l', reason: 'failed' } as const])(
+  test.each([need(blobA), { type: 'mismatch', blob: blobA } as const, { type: 'release', leaseId: 'l', reason: 'failed' } as const])(
     'urgent ones ($type) go at once, and take along what waits before them',
     (urgent) => {
       const outbox = new Outbox();
@@ -46,6 +46,18 @@ describe('when a post is due', () => {
       expect(outbox.dueMs).toBe(Number.POSITIVE_INFINITY);
     },
   );
+
+  test('chunks that were read wait as well, but not many of them', () => {
+    const outbox = new Outbox();
+    for (let post = 0; post < 2; post++) {
+      for (let index = 1; index < MANY_DONE; index++) outbox.push(done(blobA, index), 1_000);
+      outbox.push(have(blobA, [0, 1]), 1_000);
+      expect(outbox.dueMs).toBe(1_000 + COALESCE_MS);
+      outbox.push(done(blobB, 0), 1_010);
+      expect(outbox.dueMs).toBe(1_010);
+      expect(messagesOf(outbox.take(1_010))).toHaveLength(MANY_DONE + 1);
+    }
+  });
 });
 
 test('figures wait, but not those of a host whose thread is full', () => {
@@ -62,6 +74,12 @@ describe('merging', () => {
     const outbox = new Outbox();
     for (const message of [have(blobA, [0, 2]), have(blobB, [5, 1]), have(blobA, [2, 1]), have(blobA, [9, 1])]) outbox.push(message, 0);
     expect(messagesOf(outbox.take(0))).toEqual([have(blobA, [0, 3], [9, 1]), have(blobB, [5, 1])]);
+  });
+
+  test('what was read under leases meanwhile is no reason to begin another', () => {
+    const outbox = new Outbox();
+    for (const message of [have(blobA, [0, 1]), done(blobA, 0), have(blobA, [1, 1]), done(blobA, 1), have(blobA, [5, 1])]) outbox.push(message, 0);
+    expect(messagesOf(outbox.take(0))).toEqual([have(blobA, [0, 2], [5, 1]), done(blobA, 0), done(blobA, 1)]);
   });
 
   test('what lies between two haves of one blob keeps its place', () => {

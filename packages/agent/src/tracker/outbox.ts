@@ -1,21 +1,24 @@
 // What the agent has to tell the tracker, until a post takes it. Pure: says when a post is due and what is in it.
 //
-// Order is kept per blob. Urgent messages are due at once and take along what waits before them; the rest is due 250 ms after
-// the first of it. `have` grows the blob's last message where that is a `have`; newer progress and stats replace older ones.
+// Order is kept per blob. What somebody waits for is due at once and takes along what waits before it; the rest is due 400 ms after the first of
+// it, or as soon as MANY_DONE of it are chunks that were read (docs/decisions/0019). `have` grows the blob's last `have`, if nothing but what was read
+// under leases was said of the blob since; newer progress and stats replace older ones.
 // Bound: MAX_QUEUED messages. Past it progress and stats are dropped, then the outbox is overfull: the session must be opened
 // anew, which tells everything afresh from the members' own state. Nothing else is ever lost silently.
 
 import { FULL_LOOP } from '@flotilla/shared/agent-report';
-import { toRanges, type IndexRange } from '@flotilla/shared/bitfield';
+import { mergeRanges } from '@flotilla/shared/bitfield';
 import { MAX_BATCH_BYTES, type AgentMessage } from '@flotilla/shared/tracker-api';
 
 export const MAX_QUEUED = 8192;
-export const COALESCE_MS = 250;
+export const COALESCE_MS = 400;
+/** Digests of chunks from a fast origin: readers of ranges elsewhere go by them, and would fall behind. */
+export const MANY_DONE = 16;
 /** As the schema of MessageBatch has it. */
 const MAX_BATCH_MESSAGES = 4096;
 const ENVELOPE_BYTES = Buffer.byteLength('{"messages":[]}');
 
-const URGENT: ReadonlySet<AgentMessage['type']> = new Set(['done', 'need', 'want', 'hedge', 'release', 'conflict', 'mismatch', 'rollout-result']);
+const URGENT: ReadonlySet<AgentMessage['type']> = new Set(['need', 'want', 'hedge', 'release', 'conflict', 'mismatch', 'rollout-result']);
 const DISPENSABLE: ReadonlySet<AgentMessage['type']> = new Set(['progress', 'stats']);
 
 export interface OutboxBatch {
@@ -30,6 +33,8 @@ export class Outbox {
   /** The last slot of a blob, or of a lease's progress, or of stats. */
   readonly #last = new Map<string, { message: AgentMessage }>();
   #dueMs = Number.POSITIVE_INFINITY;
+  /** Chunks that were read, as they wait. */
+  #done = 0;
   #dropped = 0;
   #overfull = false;
 
@@ -54,7 +59,8 @@ export class Outbox {
 
   push(message: AgentMessage, nowMs: number): void {
     if (!this.#merge(message) && !this.#append(message)) return;
-    this.#dueMs = Math.min(this.#dueMs, isUrgent(message) ? nowMs : nowMs + COALESCE_MS);
+    if (message.type === 'done') this.#done++;
+    this.#dueMs = Math.min(this.#dueMs, isUrgent(message) || this.#done >= MANY_DONE ? nowMs : nowMs + COALESCE_MS);
   }
 
   /** The oldest messages that fit into one post; undefined: nothing waits. What stays is due at once. */
@@ -75,6 +81,7 @@ export class Outbox {
       this.#remove(slot);
     }
     this.#dueMs = this.#slots.size > 0 ? nowMs : Number.POSITIVE_INFINITY;
+    this.#done = 0;
     return texts.length === 0 ? undefined : { messages: texts.length, body: `{"messages":[${texts.join(',')}]}` };
   }
 
@@ -83,6 +90,7 @@ export class Outbox {
     this.#dropped += this.#slots.size;
     this.#slots.clear();
     this.#last.clear();
+    this.#done = 0;
     this.#dueMs = Number.POSITIVE_INFINITY;
     this.#overfull = false;
   }
@@ -114,7 +122,9 @@ export class Outbox {
     }
     const slot = { message };
     this.#slots.add(slot);
-    this.#last.set(laneOf(message), slot);
+    const lane = laneOf(message);
+    // What was read is had as well, in whichever order that is said.
+    if (message.type !== 'done' || this.#last.get(lane)?.message.type !== 'have') this.#last.set(lane, slot);
     return true;
   }
 
@@ -144,11 +154,4 @@ function laneOf(message: AgentMessage): string {
   if (message.type === 'progress') return `progress ${message.leaseId}`;
   if (message.type === 'rollout-progress' || message.type === 'rollout-result') return `rollout ${message.rolloutId}`;
   return 'blob' in message ? `${message.blob.digest} ${message.blob.size}` : message.type;
-}
-
-function mergeRanges(a: readonly IndexRange[], b: readonly IndexRange[]): [number, number][] {
-  const indexes = function* (): Generator<number> {
-    for (const [first, count] of [...a, ...b]) for (let index = first; index < first + count; index++) yield index;
-  };
-  return toRanges(indexes()).map(([first, count]) => [first, count]);
 }

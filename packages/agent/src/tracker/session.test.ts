@@ -238,7 +238,7 @@ describe('events', () => {
 });
 
 describe('posts', () => {
-  test('are numbered and sealed; urgent ones go at once, others after 100 ms', async () => {
+  test('are numbered and sealed; urgent ones go at once, others wait for company', async () => {
     const { tracker, url } = await startTracker();
     const session = startSession([url]);
     await listener.until(() => listener.opens.length === 1);
