@@ -26,7 +26,7 @@ const UNNAMED = 'of ';
 
 /**
  * What was vouched for goes out so often, for all blobs in one turn, and so in one write for each agent: one for each chunk was most of what agents read of
- * the tracker (docs/decisions/0019).
+ * the tracker (docs/decisions/0020).
  */
 const FRESH_EVERY_MS = 200;
 

@@ -1,7 +1,7 @@
 // What the agent has to tell the tracker, until a post takes it. Pure: says when a post is due and what is in it.
 //
 // Order is kept per blob. What somebody waits for is due at once and takes along what waits before it; the rest is due 400 ms after the first of
-// it, or as soon as MANY_DONE of it are chunks that were read (docs/decisions/0019). `have` grows the blob's last `have`, if nothing but what was read
+// it, or as soon as MANY_DONE of it are chunks that were read (docs/decisions/0020). `have` grows the blob's last `have`, if nothing but what was read
 // under leases was said of the blob since; newer progress and stats replace older ones.
 // Bound: MAX_QUEUED messages. Past it progress and stats are dropped, then the outbox is overfull: the session must be opened
 // anew, which tells everything afresh from the members' own state. Nothing else is ever lost silently.
