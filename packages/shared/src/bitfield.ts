@@ -77,7 +77,14 @@ export class Bitfield implements ReadonlyBitfield {
   /** @throws RangeError when part of it is outside; nothing is changed then */
   setRange([first, count]: IndexRange): void {
     this.#checkRange(first, count);
-    for (let index = first; index < first + count; index++) this.set(index);
+    for (let index = first; index < first + count; index++) {
+      const at = index >> 3;
+      const bit = 128 >> (index & 7);
+      const before = this.#bits[at]!;
+      if ((before & bit) !== 0) continue;
+      this.#bits[at] = before | bit;
+      this.#count++;
+    }
   }
 
   /** @throws RangeError when part of it is outside; nothing is changed then */
@@ -123,14 +130,17 @@ export class Bitfield implements ReadonlyBitfield {
   }
 }
 
-/** Sorted, merged runs of a list of indexes. */
+/** Sorted, merged runs of a list of indexes; an index may come more than once. */
 export function toRanges(indexes: Iterable<number>): IndexRange[] {
-  const sorted = [...new Set(indexes)].sort((a, b) => a - b);
+  const sorted = [...indexes];
+  if (sorted.some((index, at) => at > 0 && index < sorted[at - 1]!)) sorted.sort((a, b) => a - b);
   const runs: [number, number][] = [];
+  let last: [number, number] | undefined;
   for (const index of sorted) {
-    const last = runs.at(-1);
-    if (last !== undefined && last[0] + last[1] === index) last[1]++;
-    else runs.push([index, 1]);
+    const end = last === undefined ? Number.NaN : last[0] + last[1];
+    if (index < end) continue;
+    if (index === end) last![1]++;
+    else runs.push((last = [index, 1]));
   }
   return runs;
 }
