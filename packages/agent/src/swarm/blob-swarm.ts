@@ -126,7 +126,7 @@ export class BlobSwarm implements SwarmHandle {
   /** Both sides have named the blob: tells the peer what is here. */
   pair(link: BlobLink): void {
     if (this.isPaired(link)) return;
-    const peer = new BlobPeer(link, this.chunks, this.#reading.length === 0);
+    const peer = new BlobPeer(link, this.chunks, this.#reading.length === 0, (each) => this.#news(each));
     this.#peers.set(link.peerId, peer);
     this.#heard(peer);
     this.#zone?.peers(this.#peers.keys());
@@ -165,7 +165,7 @@ export class BlobSwarm implements SwarmHandle {
     const peer = this.#peers.get(link.peerId);
     if (peer === undefined) return;
     for (const range of ranges) peer.have.setRange(range);
-    if (this.#distrusted.has(link.peerId)) this.#heard(peer);
+    if (this.#distrusted.size > 0 && this.#distrusted.has(link.peerId)) this.#heard(peer);
     else if (this.#picker === undefined || this.#picker.addHave(link.peerId, ranges) === 0) return;
     if (this.#picker === undefined) return;
     if (this.#picker.useful(link.peerId)) this.#context.wake(link);
@@ -409,7 +409,10 @@ export class BlobSwarm implements SwarmHandle {
   }
 
   #tellLater(peer: BlobPeer<BlobLink>, withinMs = this.#context.news.freshMs): void {
-    peer.link.outbox.later(this.channel, withinMs, () => this.#news(peer));
+    const byMs = this.#context.nowMs() + withinMs;
+    if (peer.toldByMs <= byMs) return;
+    peer.toldByMs = byMs;
+    peer.link.outbox.later(this.channel, withinMs, peer.tell);
   }
 
   #news(peer: BlobPeer<BlobLink>): ExchangeFrame[] {

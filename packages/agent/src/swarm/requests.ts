@@ -97,9 +97,11 @@ export class Requests {
         link.backoffUntilMs = 0;
         this.wake(link);
       }
-      const [oldest] = link.intake.fetches();
-      if (oldest === undefined) continue;
-      if (nowMs - link.intake.movedAtMs > this.#patienceMs(link, oldest.bytes)) this.#stalled(link, nowMs);
+      const { intake } = link;
+      // Nobody stalls sooner: what is usual need not be worked out for every peer that moves.
+      if (intake.size === 0 || nowMs - intake.movedAtMs <= STALL_MS) continue;
+      const [oldest] = intake.fetches();
+      if (nowMs - intake.movedAtMs > this.#patienceMs(link, oldest!.bytes)) this.#stalled(link, nowMs);
     }
     for (const blob of this.#with.fetching()) blob.tick();
   }
@@ -136,7 +138,7 @@ export class Requests {
     // The blob whose turn it is first: several blobs share a peer evenly.
     for (let without = 0; without < blobs.length; link.turn++) {
       const blob = blobs[link.turn % blobs.length]!;
-      if (!blob.isPaired(link) || link.intake.size >= this.#atOnce(link, blob)) {
+      if (link.intake.size >= this.#atOnce(link, blob) || !blob.isPaired(link)) {
         without++;
         continue;
       }
