@@ -13,6 +13,17 @@ test('what is due happens in the order of its time, and of equals in the order i
   expect(happened).toEqual(['a 10', 'b 10', 'c 20']);
 });
 
+test('what is due far from now comes in its turn', async () => {
+  const clock = new Clock();
+  const happened: string[] = [];
+  const note = (what: string) => (): void => void happened.push(`${what} ${clock.nowMs}`);
+  clock.after(60_000, note('first'));
+  clock.after(120_000, note('last'));
+  clock.after(57_000, () => clock.after(3_000, note('second')));
+  expect(await clock.run(() => happened.length === 3, 200_000)).toBe(true);
+  expect(happened).toEqual(['first 60000', 'second 60000', 'last 120000']);
+});
+
 test('turns and promises of a tick are over before time goes on', async () => {
   const clock = new Clock();
   const at: number[] = [];

@@ -7,6 +7,8 @@
 import type { Timers } from '@flotilla/agent/swarm/timers';
 
 export const TICK_MS = 0.25;
+/** What is due within so many ticks (4 s) lies in a ring. */
+const RING = 2 ** 14;
 /** `then` of a promise that is resolved runs one microtask later; what it does may resolve more, which is said anew. */
 const MICROTASKS = 3;
 
@@ -34,7 +36,9 @@ class Task implements Due {
 }
 
 export class Clock implements Timers {
-  readonly #ticks = new Map<number, Due[]>();
+  readonly #ring: Due[][] = Array.from({ length: RING }, () => []);
+  /** By ticks that the ring does not reach yet. */
+  readonly #far = new Map<number, Due[]>();
   readonly #settle: (() => void)[] = [];
   #tick = 0;
   #waiting = 0;
@@ -59,10 +63,13 @@ export class Clock implements Timers {
   /** @returns the tick in which `due` happens: the one that contains `atMs`, the next one at the earliest */
   at(atMs: number, due: Due): number {
     const tick = Math.max(this.#tick + 1, Math.ceil(atMs / TICK_MS));
-    const list = this.#ticks.get(tick);
-    if (list === undefined) this.#ticks.set(tick, [due]);
-    else list.push(due);
     this.#waiting++;
+    if (tick < this.#tick + RING) this.#ring[tick % RING]!.push(due);
+    else {
+      const list = this.#far.get(tick);
+      if (list === undefined) this.#far.set(tick, [due]);
+      else list.push(due);
+    }
     return tick;
   }
 
@@ -97,15 +104,26 @@ export class Clock implements Timers {
     await this.#endTick();
     while (!done()) {
       if (this.#waiting === 0 || this.nowMs >= untilMs) return false;
-      this.#tick++;
-      const list = this.#ticks.get(this.#tick);
-      if (list === undefined) continue;
-      this.#ticks.delete(this.#tick);
+      const list = this.#next();
+      if (list.length === 0) continue;
       this.#waiting -= list.length;
       for (const due of list) due.happen();
+      list.length = 0;
       await this.#endTick();
     }
     return true;
+  }
+
+  /** Goes on by a tick. @returns what is due in it */
+  #next(): Due[] {
+    const last = this.#tick++;
+    const reached = last + RING;
+    const list = this.#far.get(reached);
+    if (list !== undefined) {
+      this.#far.delete(reached);
+      this.#ring[reached % RING] = list;
+    }
+    return this.#ring[this.#tick % RING]!;
   }
 
   async #endTick(): Promise<void> {

@@ -10,7 +10,7 @@ import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
 import { CHUNK_DIGEST_BYTES, chunkBounds, chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
 import { packDigests, type AgentMessage, type Grant, type TrackerEvent } from '@flotilla/shared/tracker-api';
 import type { Clock } from './clock.ts';
-import { Flow, type Links, type Pipe } from './links.ts';
+import type { Flow, Links, Pipe } from './links.ts';
 
 /** As in held-leases.ts. */
 const WANTED_RUNS = 2;
@@ -232,7 +232,7 @@ export class SimDownload implements SwarmMember {
     }
     const startedMs = clock.nowMs;
     this.#world.asked();
-    lease.flow = new Flow(links, originUp, down, () => this.#chunkRead(lease, startedMs), originShare);
+    lease.flow = links.flow(originUp, down, () => this.#chunkRead(lease, startedMs), originShare);
     clock.after(2 * latencyMs, () => {
       if (this.#held.has(lease.id)) lease.flow!.start(this.#bytes(lease.next));
     });
@@ -294,9 +294,9 @@ export class SimDownload implements SwarmMember {
     for (const lease of this.#held.values()) {
       if (!lease.reading || nowMs - lease.toldAtMs < ALIVE_INTERVAL_MS) continue;
       lease.toldAtMs = nowMs;
-      this.#send({ type: 'progress', leaseId: lease.id, bytes: Math.round(lease.bytes + (lease.flow?.active === true ? this.#bytes(lease.next) - lease.flow.left(nowMs) : 0)) });
+      this.#send({ type: 'progress', leaseId: lease.id, bytes: Math.round(lease.bytes + (lease.flow?.active === true ? this.#bytes(lease.next) - lease.flow.left : 0)) });
     }
-    if (down.flows.length > 0) this.#patience.progressed(nowMs);
+    if (down.busy) this.#patience.progressed(nowMs);
     const index = this.#cursor;
     const verdict = this.#patience.decide(
       {

@@ -6,6 +6,7 @@
 // give, those are done a little later, and so on: changes below EPSILON are not passed on, and there are at most MAX_STEPS pipes every
 // PASS_ON_MS, so that 1,000 hosts with 25,000 flows cost seconds. Rates of all flows worked out anew at each event would take hours; equal
 // shares at both ends, each without regard to the other, would leave a tenth and more of the links idle, which is what is to be measured.
+// What the sums go over lies in columns, by the numbers of pipes and flows: as fields of thousands of objects it took several times as long.
 // Non-goals: packets, loss, slow start, queues (a fixed latency of control stands for those: wire.ts).
 
 import { TICK_MS, type Clock, type Due } from './clock.ts';
@@ -18,139 +19,251 @@ const MAX_STEPS = 400;
 /** Less is nothing: what is left of rounding, in bytes. */
 const CRUMB_BYTES = 1e-3;
 
-/** One direction of a link. */
+/** One direction of a link. Made by `Links.pipe`. */
 export class Pipe {
-  /** Bytes per ms. */
-  readonly capacity: number;
-  readonly flows: Flow[] = [];
-  level: number;
-  touched = false;
-  waits = false;
+  readonly number: number;
+  readonly #links: Links;
 
-  constructor(bytesPerS: number) {
-    this.capacity = bytesPerS / 1000;
-    this.level = this.capacity;
+  constructor(links: Links, number: number) {
+    this.#links = links;
+    this.number = number;
+  }
+
+  /** Bytes per ms. */
+  get capacity(): number {
+    return this.#links.capacityOf(this);
+  }
+
+  /** Whether anything goes through it now. */
+  get busy(): boolean {
+    return this.#links.busy(this);
   }
 }
 
-/** Bytes on their way through two pipes. */
+/** Bytes on their way through two pipes. Made by `Links.flow`. */
 export class Flow implements Due {
+  readonly number: number;
   readonly up: Pipe;
   readonly down: Pipe;
-  /** What it takes of a full pipe, beside a flow of 1. */
-  readonly weight: number;
   readonly #links: Links;
-  /** When so many bytes have gone. @returns how many go next; 0: it has ended */
+  /** As `Links.flow` has it. */
   readonly #gone: () => number;
-  bytes = 0;
-  rate = 0;
-  /** Since when `bytes` go at `rate`. */
-  sinceMs = 0;
-  /** The tick in which it is due; 0: none. */
-  dueTick = 0;
-  changed = false;
-  #ended = true;
 
-  constructor(links: Links, up: Pipe, down: Pipe, gone: () => number, weight = 1) {
+  constructor(links: Links, number: number, up: Pipe, down: Pipe, gone: () => number) {
     this.#links = links;
+    this.number = number;
     this.up = up;
     this.down = down;
     this.#gone = gone;
-    this.weight = weight;
   }
 
   get active(): boolean {
-    return !this.#ended;
+    return this.#links.isActive(this);
+  }
+
+  /** Bytes per ms. */
+  get rate(): number {
+    return this.#links.rateOf(this);
   }
 
   /** Bytes still to go now. */
-  left(nowMs: number): number {
-    return Math.max(0, this.bytes - this.rate * (nowMs - this.sinceMs));
+  get left(): number {
+    return this.#links.leftOf(this);
   }
 
   start(bytes: number): void {
-    this.bytes = bytes;
-    if (!this.#ended) throw new Error('this flow is under way');
-    this.#ended = false;
-    this.#links.join(this);
+    this.#links.join(this, bytes);
   }
 
   /** Ends it where it stands. */
   stop(): void {
-    if (this.#ended) return;
-    this.#ended = true;
     this.#links.leave(this);
   }
 
   happen(): void {
-    const { clock } = this.#links;
-    // An older date: it has got another one since.
-    if (this.#ended || this.dueTick !== clock.tick) return;
-    this.dueTick = 0;
-    const nowMs = clock.nowMs;
-    const left = this.left(nowMs);
-    this.sinceMs = nowMs;
-    this.bytes = left;
-    if (left > CRUMB_BYTES) {
-      this.#links.date(this);
-      return;
-    }
-    this.bytes = this.#gone();
-    if (this.bytes <= 0) this.stop();
-    else if (this.active) this.#links.date(this);
+    if (!this.#links.arrived(this)) return;
+    const bytes = this.#gone();
+    if (bytes <= 0) this.stop();
+    else this.#links.goOn(this, bytes);
   }
 }
 
 export class Links {
   readonly clock: Clock;
-  readonly #touched: Pipe[] = [];
-  readonly #waiting: Pipe[] = [];
+  readonly #touched: number[] = [];
+  readonly #waiting: number[] = [];
   #passing = false;
-  readonly #changed: Flow[] = [];
+  readonly #changed: number[] = [];
+
+  // By pipe: as many as hosts have links.
+  readonly #capacity: number[] = [];
+  readonly #level: number[] = [];
+  /** Weights of its flows together. */
+  readonly #total: number[] = [];
+  /** Its flows, and the pipe at the other end of each. */
+  readonly #flowsOf: number[][] = [];
+  readonly #othersOf: number[][] = [];
+  readonly #isTouched: boolean[] = [];
+  readonly #waits: boolean[] = [];
+
+  // By flow: one per direction of a session, and one per run that is read.
+  readonly #flows: Flow[] = [];
+  readonly #up: number[] = [];
+  readonly #down: number[] = [];
+  readonly #weight: number[] = [];
+  readonly #isActive: boolean[] = [];
+  readonly #rate: number[] = [];
+  readonly #bytes: number[] = [];
+  /** Since when `bytes` go at `rate`. */
+  readonly #sinceMs: number[] = [];
+  /** The tick in which it is due; 0: none. */
+  readonly #dueTick: number[] = [];
+  readonly #isChanged: boolean[] = [];
 
   constructor(clock: Clock) {
     this.clock = clock;
     clock.onSettle(() => this.#settle());
   }
 
-  join(flow: Flow): void {
-    flow.rate = 0;
-    flow.sinceMs = this.clock.nowMs;
-    flow.up.flows.push(flow);
-    flow.down.flows.push(flow);
-    this.#look(flow.up);
-    this.#look(flow.down);
-    this.#note(flow);
+  pipe(bytesPerS: number): Pipe {
+    this.#level.push(bytesPerS / 1000);
+    this.#total.push(0);
+    this.#flowsOf.push([]);
+    this.#othersOf.push([]);
+    this.#isTouched.push(false);
+    this.#waits.push(false);
+    return new Pipe(this, this.#capacity.push(bytesPerS / 1000) - 1);
   }
 
-  leave(flow: Flow): void {
-    for (const pipe of [flow.up, flow.down]) {
-      const last = pipe.flows.pop()!;
-      if (last !== flow) pipe.flows[pipe.flows.indexOf(flow)] = last;
-      this.#look(pipe);
+  /**
+   * @param gone called when so many bytes have gone as were to; returns how many go next, 0 where it has ended
+   * @param weight what it takes of a full pipe, beside a flow of 1
+   */
+  flow(up: Pipe, down: Pipe, gone: () => number, weight = 1): Flow {
+    this.#bytes.push(0);
+    this.#sinceMs.push(0);
+    this.#dueTick.push(0);
+    this.#isChanged.push(false);
+    this.#up.push(up.number);
+    this.#down.push(down.number);
+    this.#weight.push(weight);
+    this.#isActive.push(false);
+    const flow = new Flow(this, this.#rate.push(0) - 1, up, down, gone);
+    this.#flows.push(flow);
+    return flow;
+  }
+
+  // ---- as pipes and flows use it
+
+  capacityOf({ number }: Pipe): number {
+    return this.#capacity[number]!;
+  }
+
+  busy({ number }: Pipe): boolean {
+    return this.#flowsOf[number]!.length > 0;
+  }
+
+  isActive({ number }: Flow): boolean {
+    return this.#isActive[number]!;
+  }
+
+  rateOf({ number }: Flow): number {
+    return this.#rate[number]!;
+  }
+
+  leftOf({ number }: Flow): number {
+    return this.#left(number);
+  }
+
+  join({ number }: Flow, bytes: number): void {
+    if (this.#isActive[number]) throw new Error('this flow is under way');
+    const up = this.#up[number]!;
+    const down = this.#down[number]!;
+    this.#isActive[number] = true;
+    this.#bytes[number] = bytes;
+    this.#rate[number] = 0;
+    this.#sinceMs[number] = this.clock.nowMs;
+    this.#add(number, up, down);
+    this.#add(number, down, up);
+    this.#note(number);
+  }
+
+  leave({ number }: Flow): void {
+    if (!this.#isActive[number]) return;
+    this.#isActive[number] = false;
+    this.#remove(number, this.#up[number]!);
+    this.#remove(number, this.#down[number]!);
+    this.#rate[number] = 0;
+  }
+
+  /** The flow is due. @returns whether all its bytes have gone; else it has got another date */
+  arrived({ number }: Flow): boolean {
+    // An older date: it has got another one since.
+    if (!this.#isActive[number] || this.#dueTick[number] !== this.clock.tick) return false;
+    this.#dueTick[number] = 0;
+    const left = this.#left(number);
+    this.#sinceMs[number] = this.clock.nowMs;
+    this.#bytes[number] = left;
+    if (left <= CRUMB_BYTES) return true;
+    this.#date(number);
+    return false;
+  }
+
+  /** More bytes follow those that have gone. */
+  goOn({ number }: Flow, bytes: number): void {
+    if (!this.#isActive[number]) return;
+    this.#bytes[number] = bytes;
+    this.#date(number);
+  }
+
+  // ---- inside
+
+  #left(flow: number): number {
+    return Math.max(0, this.#bytes[flow]! - this.#rate[flow]! * (this.clock.nowMs - this.#sinceMs[flow]!));
+  }
+
+  #add(flow: number, pipe: number, other: number): void {
+    this.#flowsOf[pipe]!.push(flow);
+    this.#othersOf[pipe]!.push(other);
+    this.#total[pipe]! += this.#weight[flow]!;
+    this.#look(pipe);
+  }
+
+  #remove(flow: number, pipe: number): void {
+    const flows = this.#flowsOf[pipe]!;
+    const others = this.#othersOf[pipe]!;
+    const last = flows.pop()!;
+    const lastOther = others.pop()!;
+    if (last !== flow) {
+      const at = flows.indexOf(flow);
+      flows[at] = last;
+      others[at] = lastOther;
     }
-    flow.rate = 0;
+    this.#total[pipe]! -= this.#weight[flow]!;
+    this.#look(pipe);
   }
 
   /** Sets when the flow is due, where that is sooner than it was or it was not. */
-  date(flow: Flow): void {
-    if (flow.rate <= 0) return;
-    const atMs = flow.sinceMs + flow.bytes / flow.rate;
+  #date(flow: number): void {
+    const rate = this.#rate[flow]!;
+    if (rate <= 0) return;
+    const atMs = this.#sinceMs[flow]! + this.#bytes[flow]! / rate;
     const { clock } = this;
+    const dueTick = this.#dueTick[flow]!;
     // Later than before: the old date comes first, and finds that it is not time yet.
-    if (flow.dueTick > clock.tick && atMs >= flow.dueTick * TICK_MS) return;
-    flow.dueTick = clock.at(atMs, flow);
+    if (dueTick > clock.tick && atMs >= dueTick * TICK_MS) return;
+    this.#dueTick[flow] = clock.at(atMs, this.#flows[flow]!);
   }
 
-  #look(pipe: Pipe): void {
-    if (pipe.touched) return;
-    pipe.touched = true;
+  #look(pipe: number): void {
+    if (this.#isTouched[pipe]) return;
+    this.#isTouched[pipe] = true;
     this.#touched.push(pipe);
   }
 
-  #passOn(pipe: Pipe): void {
-    if (pipe.waits) return;
-    pipe.waits = true;
+  #passOn(pipe: number): void {
+    if (this.#waits[pipe]) return;
+    this.#waits[pipe] = true;
     this.#waiting.push(pipe);
     this.#passOnSoon();
   }
@@ -161,71 +274,88 @@ export class Links {
     this.clock.after(PASS_ON_MS, () => {
       this.#passing = false;
       for (const pipe of this.#waiting.splice(0, MAX_STEPS)) {
-        pipe.waits = false;
+        this.#waits[pipe] = false;
         this.#look(pipe);
       }
       this.#passOnSoon();
     });
   }
 
-  #note(flow: Flow): void {
-    if (flow.changed) return;
-    flow.changed = true;
+  #note(flow: number): void {
+    if (this.#isChanged[flow]) return;
+    this.#isChanged[flow] = true;
     this.#changed.push(flow);
   }
 
   #settle(): void {
     if (this.#touched.length === 0) return;
     for (const pipe of this.#touched) {
-      pipe.touched = false;
-      this.#level(pipe);
+      this.#isTouched[pipe] = false;
+      this.#settleLevel(pipe);
     }
     this.#touched.length = 0;
-    const nowMs = this.clock.nowMs;
     for (const flow of this.#changed) {
-      flow.changed = false;
-      if (!flow.active) continue;
-      const rate = flow.weight * Math.min(flow.up.level, flow.down.level);
-      if (rate === flow.rate) continue;
-      flow.bytes = flow.left(nowMs);
-      flow.sinceMs = nowMs;
-      flow.rate = rate;
-      this.date(flow);
+      this.#isChanged[flow] = false;
+      this.#setRate(flow);
     }
     this.#changed.length = 0;
   }
 
-  #level(pipe: Pipe): void {
-    const { flows, level: before } = pipe;
-    const level = this.#fill(pipe);
-    pipe.level = level;
+  #setRate(flow: number): void {
+    if (!this.#isActive[flow]) return;
+    const rate = this.#weight[flow]! * Math.min(this.#level[this.#up[flow]!]!, this.#level[this.#down[flow]!]!);
+    if (rate === this.#rate[flow]) return;
+    this.#bytes[flow] = this.#left(flow);
+    this.#sinceMs[flow] = this.clock.nowMs;
+    this.#rate[flow] = rate;
+    this.#date(flow);
+  }
+
+  /** Works out the level of a pipe, and notes what that changes. */
+  #settleLevel(pipe: number): void {
+    const levels = this.#level;
+    const before = levels[pipe]!;
+    this.#fill(pipe);
+    const level = levels[pipe]!;
     const low = Math.min(before, level);
     const passedOn = Math.abs(level - before) > EPSILON * before;
-    for (const flow of flows) {
-      const other = flow.up === pipe ? flow.down : flow.up;
-      if (low >= other.level) continue;
-      this.#note(flow);
+    const flows = this.#flowsOf[pipe]!;
+    const others = this.#othersOf[pipe]!;
+    for (let at = 0; at < flows.length; at++) {
+      const other = others[at]!;
+      if (low >= levels[other]!) continue;
+      this.#note(flows[at]!);
       if (passedOn) this.#passOn(other);
     }
   }
 
-  /** The level at which the flows fill the pipe; its capacity where they cannot. */
-  #fill(pipe: Pipe): number {
-    const { flows, capacity } = pipe;
+  /** Sets the level at which the flows fill the pipe; its capacity where they cannot. */
+  #fill(pipe: number): void {
+    const levels = this.#level;
+    const weights = this.#weight;
+    const flows = this.#flowsOf[pipe]!;
+    const others = this.#othersOf[pipe]!;
+    const capacity = this.#capacity[pipe]!;
     // From below: whoever cannot use the present level leaves something to the others.
-    let total = 0;
-    for (const { weight } of flows) total += weight;
-    for (let level = capacity / Math.max(1, total); ; ) {
+    let level = capacity / Math.max(1, this.#total[pipe]!);
+    for (;;) {
       let left = capacity;
       let sharing = 0;
-      for (const flow of flows) {
-        const cap = flow.up === pipe ? flow.down.level : flow.up.level;
-        if (cap < level) left -= flow.weight * cap;
-        else sharing += flow.weight;
+      for (let at = 0; at < flows.length; at++) {
+        const cap = levels[others[at]!]!;
+        const weight = weights[flows[at]!]!;
+        if (cap < level) left -= weight * cap;
+        else sharing += weight;
       }
-      if (sharing === 0) return capacity;
+      if (sharing === 0) {
+        levels[pipe] = capacity;
+        return;
+      }
       const next = left / sharing;
-      if (next <= level * (1 + 1e-6)) return next;
+      if (next <= level * (1 + 1e-6)) {
+        levels[pipe] = next;
+        return;
+      }
       level = next;
     }
   }

@@ -11,7 +11,7 @@ import { PAYLOAD_SHARE } from '../lab/bound.ts';
 import type { Plan } from '../lab/scenarios.ts';
 import { Clock } from './clock.ts';
 import { SimHost, type World } from './host.ts';
-import { Links, Pipe } from './links.ts';
+import { Links } from './links.ts';
 import { SimTracker } from './tracker.ts';
 import type { FrameObserver } from './wire.ts';
 
@@ -36,6 +36,15 @@ export interface Model {
   /** What a connection to the origin takes of a full link, beside one between hosts: it sends without pause, those send chunk by chunk. */
   readonly originShare: number;
   readonly observe?: FrameObserver;
+  /** Called in each tick in which anything happens. */
+  readonly progress?: (progress: Progress) => void;
+}
+
+export interface Progress {
+  /** Seconds since the first pull. */
+  readonly atS: number;
+  /** Of what all hosts are to get, so much they have. */
+  readonly share: number;
 }
 
 export interface SimOutcome {
@@ -51,7 +60,7 @@ export interface SimOutcome {
 export async function simulate(plan: Plan, model: Model): Promise<SimOutcome> {
   const clock = new Clock();
   const links = new Links(clock);
-  const { seed, latencyMs, news, runSizes, quietShare, lostShare, originShare, observe } = model;
+  const { seed, latencyMs, news, runSizes, quietShare, lostShare, originShare, observe, progress } = model;
   const imageBytes = plan.layerBytes.reduce((sum, bytes) => sum + bytes, 0);
   const counts: Partial<Record<SwarmCounter | 'hedges', number>> = {};
   let sentOnceMs: number | undefined;
@@ -71,7 +80,7 @@ export async function simulate(plan: Plan, model: Model): Promise<SimOutcome> {
     wire: { clock, links, latencyMs, quiet: (from, to) => quietShare > 0 && hashShare(`${seed} ${from} ${to}`) < quietShare, observe },
     links,
     tracker: new SimTracker({ clock, latencyMs, random: seededRandom(seed), runSizes }),
-    originUp: new Pipe(payloadRate(plan.originBps) * (1 - lostShare)),
+    originUp: links.pipe(payloadRate(plan.originBps) * (1 - lostShare)),
     originShare,
     host: (peerId) => hosts.get(peerId),
     origin,
@@ -79,7 +88,7 @@ export async function simulate(plan: Plan, model: Model): Promise<SimOutcome> {
   };
   const fleet = plan.hostsBps.map((bps, number) => {
     const peerId = `host-${String(number + 1).padStart(5, '0')}`;
-    const host = new SimHost({ peerId, up: new Pipe(payloadRate(bps) * (1 - lostShare)), down: new Pipe(payloadRate(bps)), lies: plan.liars.includes(number), random: seededRandom(seed * 100_003 + number + 1), news }, world);
+    const host = new SimHost({ peerId, up: links.pipe(payloadRate(bps) * (1 - lostShare)), down: links.pipe(payloadRate(bps)), lies: plan.liars.includes(number), random: seededRandom(seed * 100_003 + number + 1), news }, world);
     hosts.set(peerId, host);
     return host;
   });
@@ -112,7 +121,12 @@ export async function simulate(plan: Plan, model: Model): Promise<SimOutcome> {
     );
   };
   startWaves(plan.waves, clock, pull);
-  await clock.run(() => left === 0, startedMs + PATIENCE * plan.boundS * 1000);
+  const wantedBytes = imageBytes * fleet.length;
+  const isOver = (): boolean => {
+    progress?.({ atS: (clock.nowMs - startedMs) / 1000, share: ((counts.kept_bytes ?? 0) + origin.sent) / wantedBytes });
+    return left === 0;
+  };
+  await clock.run(isOver, startedMs + PATIENCE * plan.boundS * 1000);
   return { endS, origin: { requests: origin.requests, bytes: origin.sent }, counts, banned: world.tracker.banned, sentOnceS: sentOnceMs && (sentOnceMs - startedMs) / 1000 };
 }
 

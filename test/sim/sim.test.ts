@@ -17,6 +17,13 @@ test('the same seed gives the same figures, another one others', async () => {
   expect(await run(flags, { ...MODEL, seed: 2 })).not.toMatchObject({ lastS: first.lastS, medianS: first.medianS });
 });
 
+test('a run tells how far it is', async () => {
+  const shares: number[] = [];
+  await run('--hosts 4 --size 4MiB', { ...MODEL, progress: ({ share }) => shares.push(share) });
+  expect(shares).toEqual(shares.toSorted((a, b) => a - b));
+  expect([shares[0], shares.at(-1)]).toEqual([0, 1]);
+});
+
 test('one host alone, near its origin, takes what a download takes', async () => {
   const { lastOverBound, copies, originRequests } = await run('--hosts 1 --rate 80mbit --size 64MiB', { ...MODEL, latencyMs: 1 });
   expect(lastOverBound).toBeGreaterThan(1);

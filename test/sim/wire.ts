@@ -13,7 +13,7 @@ import type { OutgoingChunk } from '@flotilla/agent/swarm/outbox';
 import type { ReadyFrame } from '@flotilla/agent/swarm/session';
 import { CHUNK_PIECE_BYTES, type ChunkPiece, type ExchangeFrame } from '@flotilla/shared/exchange';
 import { TICK_MS, type Clock, type Due } from './clock.ts';
-import { Flow, type Links, type Pipe } from './links.ts';
+import type { Flow, Links, Pipe } from './links.ts';
 
 /** What the kernel has of a connection and has not sent yet. */
 const SOCKET_BYTES = 64 * 1024;
@@ -176,7 +176,7 @@ class SimOutbox implements Due {
     this.#side = side;
     this.#self = end.peerId;
     this.#quiet = network.quiet(end.peerId, remote.peerId);
-    this.#flow = new Flow(network.links, end.up, remote.down, () => this.#gone());
+    this.#flow = network.links.flow(end.up, remote.down, () => this.#gone());
   }
 
   // ---- as the exchange uses it
@@ -251,7 +251,7 @@ class SimOutbox implements Due {
   }
 
   #flushLater(): void {
-    if (this.#later.size === 0) return;
+    if (this.#laterTick === 0) return;
     this.#laterTick = 0;
     const makers = [...this.#later.values()];
     this.#later.clear();
