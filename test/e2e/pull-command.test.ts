@@ -67,7 +67,7 @@ test('from the origin, from a peer, and from nowhere as it is here', async () =>
 
 test.each<[string, string[], number, RegExp]>([
   ['an image that is not there', ['lab/team/none:1'], 1, /^flotilla: \w+: .+\. .+\.\n$/],
-  ['no name', ['team'], 1, /NAME_INVALID: "team" names no origin/],
+  ['no name', ['team'], 1, /NAME_UNKNOWN: "team" names no origin, and there is no default origin/],
   ['no platform', ['--platform', 'linux', 'lab/team/app:1'], 2, /"linux" is no platform/],
   ['no image', [], 2, /missing required argument 'IMAGE'/],
 ])('%s: exit code and what to do', async (_what, args, code, err) => {

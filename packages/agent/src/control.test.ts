@@ -126,8 +126,8 @@ test('passes commands on, a pull as lines', async () => {
   });
   await ask(control.path, 'POST', '/pull', { image: 'docker.io/library/a:1' });
   expect(commands.pulls).toEqual([
-    { image: 'docker.io/library/a:1', platform: { os: 'linux', architecture: 'arm', variant: 'v7' } },
-    { image: 'docker.io/library/a:1', platform: HOST_PLATFORM },
+    { image: 'docker.io/library/a:1', platform: { os: 'linux', architecture: 'arm', variant: 'v7' }, named: true },
+    { image: 'docker.io/library/a:1', platform: HOST_PLATFORM, named: false },
   ]);
   expect(JSON.parse((await ask(control.path, 'GET', '/requests')).text)).toEqual(commands.requests());
   expect(JSON.parse((await ask(control.path, 'POST', '/probe', { origin: 'quay.io' })).text)).toEqual({ origin: 'quay.io', answers: true });

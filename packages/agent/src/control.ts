@@ -161,7 +161,7 @@ function addCommands(app: FastifyInstance, commands: ControlCommands): void {
     const { image, platform: wanted } = request.body;
     const platform = wanted === undefined ? HOST_PLATFORM : parsePlatform(wanted);
     if (platform === undefined) return reply.code(400).send({ message: `"${wanted}" is no platform` });
-    const events = commands.pull({ image, platform }, untilClosed(reply.raw));
+    const events = commands.pull({ image, platform, named: wanted !== undefined }, untilClosed(reply.raw));
     return reply.type('application/x-ndjson').send(Readable.from(lines(events)));
   });
 }

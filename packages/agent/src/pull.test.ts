@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { Readable } from 'node:stream';
 import { parseDigest, type Digest } from '@flotilla/shared/digest';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { DownloadStatus } from './content/download-contract.ts';
@@ -27,6 +28,8 @@ class MemoryImages implements PulledImages {
   readonly tags = new Map<string, Descriptor>();
   readonly manifests = new Map<Digest, { descriptor: Descriptor; bytes: Uint8Array }>();
   readonly stored = new Set<Digest>();
+  /** Of blobs that are read. */
+  readonly texts = new Map<Digest, string>();
   readonly fetched: Digest[] = [];
   readonly asked: Repository[] = [];
   kept: readonly Digest[] = [];
@@ -65,6 +68,11 @@ class MemoryImages implements PulledImages {
     return this.stored.has(digest) ? size : 0;
   }
 
+  async readStored(digest: Digest): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const text = this.stored.has(digest) ? this.texts.get(digest) : undefined;
+    return text === undefined ? undefined : Readable.from([Buffer.from(text)]);
+  }
+
   keep(digests: readonly Digest[]): () => void {
     this.kept = digests;
     return () => this.released++;
@@ -81,6 +89,7 @@ beforeEach(() => {
     images,
     resolveImage: (path, ns) => {
       const [first = '', ...rest] = path.split('/');
+      if (rest.length === 0) return { origin: 'the-default', repository: first };
       return ns === undefined ? { origin: first, repository: rest.join('/') } : { origin: `named-${ns}`, repository: path };
     },
     endpoint: '127.0.0.1:5050',
@@ -96,9 +105,9 @@ function addImage(tag?: string): Descriptor {
   return images.add({ config, layers: [small, large, small] }, MANIFEST, tag);
 }
 
-async function pull(image: string, platform = AMD64, signal = new AbortController().signal): Promise<PullEvent[]> {
+async function pull(image: string, platform = AMD64, signal = new AbortController().signal, named = false): Promise<PullEvent[]> {
   const events: PullEvent[] = [];
-  for await (const event of pulls.pull({ image, platform }, signal)) events.push(event);
+  for await (const event of pulls.pull({ image, platform, named }, signal)) events.push(event);
   return events;
 }
 
@@ -148,7 +157,8 @@ test.each([
   ['docker.io/Library/a:1', 'NAME_INVALID'],
   ['docker.io/library/a:!', 'TAG_INVALID'],
   ['docker.io/library/a@sha256:12', 'DIGEST_INVALID'],
-  ['a', 'NAME_INVALID'],
+  ['a/', 'NAME_INVALID'],
+  ['', 'NAME_INVALID'],
 ])('%s fails with %s', async (image, code) => {
   addImage('1');
   expect(await pull(image)).toEqual([{ type: 'failed', code, message: expect.any(String), help: expect.stringMatching(/\.$/) }]);
@@ -157,6 +167,35 @@ test.each([
 test('a platform that is not there fails with those that are', async () => {
   const arm = images.add({ manifests: [{ ...addImage(), platform: { os: 'linux', architecture: 'arm64' } }] }, INDEX, '1');
   expect(await pull('docker.io/library/a:1')).toEqual([expect.objectContaining({ digest: arm.digest }), expect.objectContaining({ code: 'PLATFORM_UNKNOWN', message: expect.stringContaining('linux/arm64') })]);
+});
+
+test('a platform that was named counts where no index offers a choice, and nothing but the config is fetched for it', async () => {
+  const text = JSON.stringify({ os: 'linux', architecture: 'arm64' });
+  const own = blob(text, CONFIG);
+  images.texts.set(own.digest, text);
+  images.add({ config: own, layers: [small] }, MANIFEST, '1');
+  const signal = new AbortController().signal;
+  const refused = await pull('docker.io/library/a:1', AMD64, signal, true);
+  expect(refused.at(-1)).toMatchObject({ type: 'failed', code: 'PLATFORM_UNKNOWN', message: expect.stringContaining('linux/arm64') });
+  expect(images.fetched).toEqual([own.digest]);
+
+  images.stored.clear();
+  const taken = await pull('docker.io/library/a:1', parsePlatform('linux/arm64'), signal, true);
+  const peerBytes = Math.floor((2 * own.size) / 3) + Math.floor((2 * small.size) / 3);
+  expect(taken.at(-1)).toMatchObject({ type: 'done', bytes: own.size + small.size, storedBytes: 0, peerBytes, originBytes: own.size + small.size - peerBytes });
+  // This host's own, where none is named.
+  expect((await pull('docker.io/library/a:1')).at(-1)).toMatchObject({ type: 'done' });
+});
+
+test('what is no image has no platform', async () => {
+  images.add({ config: blob('{}', 'application/vnd.oci.empty.v1+json'), layers: [small] }, MANIFEST, '1');
+  expect((await pull('docker.io/library/a:1', AMD64, new AbortController().signal, true)).at(-1)).toMatchObject({ type: 'done' });
+});
+
+test('a name of one component is of the default origin', async () => {
+  const { digest } = addImage('1');
+  expect((await pull('kinds:1'))[0]).toEqual({ type: 'resolved', image: 'the-default/kinds:1', digest });
+  expect((await pull(`kinds@${digest}`))[0]).toEqual({ type: 'resolved', image: `the-default/kinds@${digest}`, digest });
 });
 
 test('an index that holds only indexes ends somewhere', async () => {
@@ -203,7 +242,7 @@ describe('while it runs', () => {
     const gate = Promise.withResolvers<void>();
     images.before = (digest) => (digest === large.digest ? gate.promise : Promise.resolve());
     const told: PullEvent[] = [];
-    for await (const event of pulls.pull({ image: 'docker.io/library/a:1', platform: AMD64 }, new AbortController().signal)) {
+    for await (const event of pulls.pull({ image: 'docker.io/library/a:1', platform: AMD64, named: false }, new AbortController().signal)) {
       told.push(event);
       if (event.type !== 'progress') continue;
       if (event.blobs[0]!.bytes === 0) running = [{ digest: large.digest, size: 22, chunks: 4, held: 2, bytes: { peer: 10, origin: 1, duplicate: 0 } }];
@@ -239,7 +278,7 @@ describe('while it runs', () => {
       started.resolve(signal);
       await once(signal, 'abort');
     };
-    for await (const event of pulls.pull({ image: 'docker.io/library/a:1', platform: AMD64 }, new AbortController().signal)) if (event.type === 'progress') break;
+    for await (const event of pulls.pull({ image: 'docker.io/library/a:1', platform: AMD64, named: false }, new AbortController().signal)) if (event.type === 'progress') break;
     expect((await started.promise).aborted).toBe(true);
     expect(images.released).toBe(1);
   });

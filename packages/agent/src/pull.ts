@@ -9,7 +9,7 @@ import type { Digest } from '@flotilla/shared/digest';
 import { formatReference, InvalidReferenceError, parseImageName, type Reference } from '@flotilla/shared/reference';
 import type { DownloadStatus } from './content/download-contract.ts';
 import { isForeignLayer, parseManifest, type ManifestReference } from './content/manifest.ts';
-import { choose, indexEntries, type Platform } from './content/platform.ts';
+import { checkPlatform, choose, indexEntries, platformConfig, type Platform } from './content/platform.ts';
 import type { Descriptor, Repository } from './content/ports.ts';
 import { AgentError, toAgentError } from './errors.ts';
 
@@ -23,6 +23,8 @@ const PROGRESS_MS = 200;
 export interface PullRequest {
   readonly image: string;
   readonly platform: Platform;
+  /** Somebody wants this platform and no other: then it counts too where no index offers a choice, as it does for a rollout. */
+  readonly named: boolean;
 }
 
 export interface PulledBlob {
@@ -72,6 +74,8 @@ export interface PulledImages {
   manifest(repository: Repository, digest: Digest, signal: AbortSignal): Promise<{ readonly descriptor: Descriptor; readonly bytes: Uint8Array }>;
   /** Has the whole blob here; tells where its bytes came from. */
   fetch(repository: Repository, blob: Descriptor, signal: AbortSignal): Promise<{ readonly peer: number; readonly origin: number }>;
+  /** The bytes of a finished blob; undefined: it is not here. */
+  readStored(digest: Digest, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | undefined>;
   /** Bytes of the blob that are here. */
   held(blob: Pick<Descriptor, 'digest' | 'size'>): Promise<number>;
   /** Keeps these from eviction until the returned function is called. */
@@ -114,7 +118,7 @@ export class Pulls {
     }
   }
 
-  async *#pull({ image, platform }: PullRequest, signal: AbortSignal): AsyncGenerator<PullEvent, void, void> {
+  async *#pull({ image, platform, named }: PullRequest, signal: AbortSignal): AsyncGenerator<PullEvent, void, void> {
     const { images, now } = this.#with;
     const startedMs = now();
     const { repository, reference } = this.#parse(image);
@@ -132,9 +136,17 @@ export class Pulls {
     try {
       const missing = references.filter((_, index) => blobs[index]!.state === 'missing');
       const progress = new Progress(missing, this.#with.downloads, now);
-      const work = this.#fetchAll(repository, missing, progress, signal);
-      yield* progress.until(work);
-      await work;
+      const told = async function* (work: Promise<void>): AsyncGenerator<PullEvent, void, void> {
+        yield* progress.until(work);
+        await work;
+      };
+      // An index has chosen already.
+      const decides = named && manifests.length === 1 ? platformConfig(references) : undefined;
+      if (decides !== undefined) {
+        yield* told(this.#fetchAll(repository, missing.filter(({ digest: each }) => each === decides.digest), progress, signal));
+        checkPlatform(digest, await this.#readStored(decides.digest, signal), platform);
+      }
+      yield* told(this.#fetchAll(repository, missing.filter(({ digest: each }) => each !== decides?.digest), progress, signal));
       const sum = (state: PulledBlob['state']): number => blobs.filter((blob) => blob.state === state).reduce((total, { size }) => total + size, 0);
       yield { type: 'done', image: name, digest, bytes: sum('stored') + sum('missing'), storedBytes: sum('stored'), ...progress.totals(), ms: now() - startedMs };
     } finally {
@@ -144,7 +156,7 @@ export class Pulls {
 
   #parse(image: string): { repository: Repository; reference: Reference } {
     try {
-      const { origin, repository, reference } = parseImageName(image);
+      const { origin, repository, reference } = parseImageName(image, this.#with.endpoint);
       return { repository: this.#resolve(origin, repository), reference };
     } catch (error) {
       if (!(error instanceof InvalidReferenceError)) throw error;
@@ -155,7 +167,7 @@ export class Pulls {
   /** By the rules of names, the default origin included. */
   #resolve(origin: string, repository: string): Repository {
     const { resolveImage, endpoint } = this.#with;
-    // As clients without a mirror setting name it.
+    // As clients without a mirror setting name it; or without any origin.
     if (origin === endpoint) return resolveImage(repository, undefined);
     // A port is no part of a path.
     return origin.includes(':') ? resolveImage(repository, origin) : resolveImage(`${origin}/${repository}`, undefined);
@@ -178,6 +190,12 @@ export class Pulls {
     const { digest, size } = blob;
     const state = isForeignLayer(blob) ? 'elsewhere' : (await this.#with.images.held(blob)) >= size ? 'stored' : 'missing';
     return { digest, size, role: digest === config ? 'config' : 'layer', state };
+  }
+
+  async #readStored(digest: Digest, signal: AbortSignal): Promise<Uint8Array> {
+    const pieces = await this.#with.images.readStored(digest, signal);
+    if (pieces === undefined) throw new AgentError('IMAGE_INCOMPLETE', `${digest} was fetched and is not here any more`);
+    return Buffer.concat(await Array.fromAsync(pieces, (piece) => Uint8Array.from(piece)));
   }
 
   /** Rejects with the first failure, when all others have stopped. */

@@ -64,11 +64,12 @@ export function formatReference(reference: Reference): string {
 /**
  * A name as a person types it: `origin/repository[:tag][@digest]`; without both, the tag is `latest`.
  * A digest wins over a tag. The origin is required: Flotilla does not guess a registry.
+ * @param unnamed stands for the origin of a name of one component, as `nginx:1.27`; without it there is none such
  * @throws InvalidReferenceError
  */
-export function parseImageName(text: string): ImageName {
-  const [, origin, rest, digest] = /^([^/@]+)\/([^@]+)(?:@(.*))?$/.exec(text) ?? [];
-  if (origin === undefined || rest === undefined || !ORIGIN.test(origin)) {
+export function parseImageName(text: string, unnamed?: string): ImageName {
+  const [, origin = unnamed, rest, digest] = /^(?:([^/@]+)\/)?([^@]+)(?:@(.*))?$/.exec(text) ?? [];
+  if (origin === undefined || rest === undefined || (origin !== unnamed && !ORIGIN.test(origin))) {
     throw new InvalidReferenceError('NAME_INVALID', `"${text.slice(0, 160)}" names no origin; write it in full, such as docker.io/library/nginx:1.27`);
   }
   const [, repository = rest, tag] = /^([^:]*):(.*)$/.exec(rest) ?? [];

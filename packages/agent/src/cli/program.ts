@@ -72,8 +72,8 @@ export function createProgram(terminal: Terminal, ended: (exitCode: number) => v
     });
 
   dataFlags(program.command('pull').description('have an image on this host, with a bar for each of its blobs'))
-    .argument('<IMAGE>', 'in full, such as docker.io/library/nginx:1.27')
-    .option('--platform <OS/ARCH>', "platform of the image (default: this host's)")
+    .argument('<IMAGE>', 'such as docker.io/library/nginx:1.27; without an origin, of the default one')
+    .option('--platform <OS/ARCH>', "platform that the image has to be of (default: of an index, this host's)")
     .option('--json', 'what happens, one JSON object a line')
     .action(async (image: string, { platform, json, ...flags }: Flags & PullOptions) => {
       ended(await interruptible((signal) => pullImage(image, { platform, json }, { flags }, terminal, signal)));

@@ -34,6 +34,9 @@ const RUNS: Readonly<Record<string, readonly string[]>> = {
   'amd64/v3': ['v3', 'v2', 'v1', ''],
   'amd64/v4': ['v4', 'v3', 'v2', 'v1', ''],
 };
+/** Configs that say what platform an image is for. */
+const CONFIGS: ReadonlySet<string> = new Set(['application/vnd.oci.image.config.v1+json', 'application/vnd.docker.container.image.v1+json']);
+const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 const PART = /^[a-z0-9][a-z0-9._-]{0,31}$/;
 
 /** Of this machine. Images of other systems than Linux's are pulled only where they are named. */
@@ -72,6 +75,17 @@ export function indexEntries(bytes: Uint8Array): IndexEntry[] | undefined {
     if (typeof digest !== 'string' || !isDigest(digest) || typeof size !== 'number') return [];
     return [{ digest, size, mediaType: typeof mediaType === 'string' ? mediaType : '', platform: platformOf(platform) }];
   });
+}
+
+/** The config that says what platform an image is for; undefined: what is no image has none. @param references of its manifest */
+export function platformConfig<T extends Pick<IndexEntry, 'mediaType' | 'size'>>(references: readonly T[]): T | undefined {
+  return references.find(({ mediaType, size }) => CONFIGS.has(mediaType) && size <= MAX_CONFIG_BYTES);
+}
+
+/** Of an image without an index. @param config verified @throws AgentError PLATFORM_UNKNOWN, MANIFEST_MALFORMED */
+export function checkPlatform(manifest: Digest, config: Uint8Array, wanted: Platform): void {
+  const platform = configPlatform(config);
+  if (platform !== undefined) choose([{ digest: manifest, size: 0, mediaType: '', platform }], wanted);
 }
 
 /** The platform that an image's config names, if it does. @param bytes verified */

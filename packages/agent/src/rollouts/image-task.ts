@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { digestAlgorithm, digestHex, type Digest } from '@flotilla/shared/digest';
 import { isForeignLayer, parseManifest, type ManifestReference } from '../content/manifest.ts';
-import { choose, configPlatform, indexEntries, type Platform } from '../content/platform.ts';
+import { checkPlatform, choose, indexEntries, platformConfig, type Platform } from '../content/platform.ts';
 import { AgentError } from '../errors.ts';
 import type { Descriptor, FetchedBytes, OwnImages, Repository } from './ports.ts';
 
@@ -14,9 +14,6 @@ import type { Descriptor, FetchedBytes, OwnImages, Repository } from './ports.ts
 const PARALLEL_BLOBS = 6;
 /** An index may hold an index, though nobody makes such images. */
 const MAX_INDEX_DEPTH = 3;
-/** Configs that say what platform an image is for. */
-const CONFIGS: ReadonlySet<string> = new Set(['application/vnd.oci.image.config.v1+json', 'application/vnd.docker.container.image.v1+json']);
-const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 
 export interface ImageTaskInit {
   readonly repository: Repository;
@@ -131,8 +128,8 @@ export class ImageTask {
       pinned ??= { digest, size: bytes.length, mediaType };
       const entries = indexEntries(bytes);
       if (entries === undefined) {
-        const config = references.find((reference) => CONFIGS.has(reference.mediaType) && reference.size <= MAX_CONFIG_BYTES);
-        // An index has chosen already; what is no image has no platform.
+        const config = platformConfig(references);
+        // An index has chosen already.
         if (this.#init.named && depth === 0 && config !== undefined) checkPlatform(current, await readConfig(config), this.#init.platform);
         return { manifest: current, pinned, blobs: blobsOf(references), manifests };
       }
@@ -140,12 +137,6 @@ export class ImageTask {
     }
     throw new AgentError('MANIFEST_MALFORMED', `${digest} is an index of indexes of indexes`);
   }
-}
-
-/** @throws PLATFORM_UNKNOWN */
-function checkPlatform(manifest: Digest, config: Uint8Array, wanted: Platform): void {
-  const platform = configPlatform(config);
-  if (platform !== undefined) choose([{ digest: manifest, size: 0, mediaType: '', platform }], wanted);
 }
 
 function blobsOf(references: readonly ManifestReference[]): Descriptor[] {
