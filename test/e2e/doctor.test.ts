@@ -18,6 +18,8 @@ let origin: OriginServer;
 let fleet: TestFleet;
 let agent: TestAgent;
 let home: string;
+/** Whether the command is told of the origin as the agent was, by a setting. */
+let told: boolean;
 
 beforeAll(async () => {
   origin = await OriginServer.start();
@@ -31,6 +33,7 @@ afterAll(async () => {
   await origin.goAway();
 });
 beforeEach(async () => {
+  told = true;
   home = await mkdtemp(join(tmpdir(), 'flotilla-doctor-'));
   // A registries.conf of its own: what the machine has under /etc does not count.
   await mkdir(join(home, '.config/containers'), { recursive: true });
@@ -42,7 +45,7 @@ afterEach(() => rm(home, { recursive: true }));
 /** Runs the command in a home of its own. */
 function flotilla(...args: string[]): Promise<{ code: number; out: string; err: string }> {
   return new Promise((resolve) => {
-    const env = { HOME: home, PATH: `${join(home, 'bin')}:/usr/bin:/bin`, FLOTILLA_DATA: agent.dir, FLOTILLA_ORIGIN: `docker.io=${origin.url}` };
+    const env = { HOME: home, PATH: `${join(home, 'bin')}:/usr/bin:/bin`, FLOTILLA_DATA: agent.dir, ...(told && { FLOTILLA_ORIGIN: `docker.io=${origin.url}` }) };
     execFile(process.execPath, [MAIN, ...args], { env }, (error, out, err) => resolve({ code: error === null ? 0 : Number(error.code), out, err }));
   });
 }
@@ -117,6 +120,12 @@ describe('an origin', () => {
     await origin.listen();
     expect(found.get('origin docker.io')).toMatchObject({ verdict: 'problem', message: expect.stringContaining('ORIGIN_UNREACHABLE'), help: expect.stringMatching(/\.$/) });
   });
+});
+
+test('an origin that only the agent was told of is looked at once it was asked', async () => {
+  told = false;
+  expect((await fetch(`${agent.url}/v2/docker.io/library/small/manifests/1`)).status).toBe(200);
+  expect((await findings('--canary', 'docker.io/library/small:1')).get('origin docker.io')).toMatchObject({ verdict: 'ok' });
 });
 
 test('credentials that the origin does not take: where they are from, and what to do', async () => {

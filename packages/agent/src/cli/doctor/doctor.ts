@@ -190,7 +190,9 @@ function mirrored(clients: readonly ClientHere[], target: Target): MirroredOrigi
 /** By the agent's name of the origin. */
 async function origins(client: ControlClient, config: AgentConfig, status: AgentStatus, used: readonly MirroredOrigin[], signal: AbortSignal): Promise<Map<string, Finding>> {
   const configured = new Set(Object.keys(config.origin));
-  const names = [...new Set([...configured, ...used.flatMap(({ name }) => (name === undefined ? [] : [name]))])];
+  // Flags of the agent are not known here, but what it has asked is.
+  const asked = (status.origins ?? []).filter(({ requests }) => requests > 0).map(({ name }) => name);
+  const names = [...new Set([...configured, ...asked, ...used.flatMap(({ name }) => (name === undefined ? [] : [name]))])];
   const probed = await Promise.all(
     names.map(async (name): Promise<[string, Finding]> => {
       const probe = await client.probe(name, signal);
