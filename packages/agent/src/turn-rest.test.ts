@@ -69,9 +69,9 @@ test('at any rate of a link a turn is left with the bytes it is meant to have, o
       for (let at = 0; at < 200; at++) restedMs = turn(bytesPerMs * (restedMs + 0.1));
       expect(restedMs).toBeLessThanOrEqual(MAX_REST_MS);
       const bytes = bytesPerMs * restedMs;
-      if (restedMs === MAX_REST_MS) expect(bytes).toBeLessThan(96 * KIB + bytesPerMs);
-      else if (restedMs > 0) expect(bytes).toBeGreaterThan(20 * KIB);
-      expect(bytes).toBeLessThan(200 * KIB);
+      if (restedMs === MAX_REST_MS) expect(bytes).toBeLessThan(128 * KIB + bytesPerMs);
+      else if (restedMs > 0) expect(bytes).toBeGreaterThan(25 * KIB);
+      expect(bytes).toBeLessThan(260 * KIB);
     }),
   );
 });

@@ -8,12 +8,12 @@
 // Only for a process whose loop is the agent's alone: it stands still. Pure but for what is handed in.
 
 /** What is read is handed on no later than that. */
-export const MAX_REST_MS = 30;
+export const MAX_REST_MS = 45;
 /** Shorter is not worth the call. */
 const MIN_REST_MS = 0.5;
 /** So much in one turn is what a rest is for. */
-const LITTLE_BYTES = 48 * 1024;
-const MUCH_BYTES = 96 * 1024;
+const LITTLE_BYTES = 64 * 1024;
+const MUCH_BYTES = 128 * 1024;
 
 /** What a transport tells of its sockets. */
 export interface ReadPace {

@@ -16,7 +16,7 @@ export interface RunSizes {
   readonly shrink?: { readonly minBytes: number; readonly shares: number };
 }
 
-export const RUN_SIZES: RunSizes = { minBytes: 512 * 1024, firstBytes: 256 * 1024, ms: 100, maxChunks: 16, shrink: { minBytes: 192 * 1024, shares: 1 } };
+export const RUN_SIZES: RunSizes = { minBytes: 512 * 1024, firstBytes: 256 * 1024, ms: 100, maxChunks: 16, shrink: { minBytes: 320 * 1024, shares: 1 } };
 /** A reader alone in its swarm takes longer runs: fewer requests. No longer than a second reader can wait for its share. */
 const SOLO_RUN_MS = 250;
 const MAX_SOLO_RUN_CHUNKS = 256;

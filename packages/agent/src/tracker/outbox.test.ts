@@ -3,7 +3,7 @@ import { MAX_BATCH_BYTES, MessageBatch, type AgentMessage } from '@flotilla/shar
 import * as fc from 'fast-check';
 import { Compile } from 'typebox/compile';
 import { describe, expect, test } from 'vitest';
-import { COALESCE_MS, MANY_DONE, MAX_QUEUED, Outbox, type OutboxBatch } from './outbox.ts';
+import { COALESCE_MS, MANY_DONE, MAX_QUEUED, Outbox, STATS_MS, type OutboxBatch } from './outbox.ts';
 
 const blobs = ['a', 'b'].map((hex) => ({ digest: `sha256:${hex.repeat(64)}`, size: 1_000_000 }));
 const [blobA, blobB] = blobs as [(typeof blobs)[0], (typeof blobs)[0]];
@@ -60,11 +60,11 @@ describe('when a post is due', () => {
   });
 });
 
-test('figures wait, but not those of a host whose thread is full', () => {
+test('figures wait less, but not those of a host whose thread is full', () => {
   const outbox = new Outbox();
   const vitals = { atMs: 0, peerRate: 0, originRate: 0, uploadRate: 0, loop: FULL_LOOP - 0.01, cpu: 0, diskWriteMs: 0, diskBusy: 0, peers: 0, sources: 0, missingBytes: 0, freeBytes: 0, memoryBytes: 0 };
   outbox.push({ ...stats(1), vitals } as AgentMessage, 1_000);
-  expect(outbox.dueMs).toBe(1_000 + COALESCE_MS);
+  expect(outbox.dueMs).toBe(1_000 + STATS_MS);
   outbox.push({ ...stats(2), vitals: { ...vitals, loop: FULL_LOOP } } as AgentMessage, 1_010);
   expect(outbox.dueMs).toBe(1_010);
 });

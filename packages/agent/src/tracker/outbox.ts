@@ -1,6 +1,6 @@
 // What the agent has to tell the tracker, until a post takes it. Pure: says when a post is due and what is in it.
 //
-// Order is kept per blob. What somebody waits for is due at once and takes along what waits before it; the rest is due 400 ms after the first of
+// Order is kept per blob. What somebody waits for is due at once and takes along what waits before it; the rest is due 400 ms (figures: 100 ms) after the first of
 // it, or as soon as MANY_DONE of it are chunks that were read (docs/decisions/0020). `have` grows the blob's last `have`, if nothing but what was read
 // under leases was said of the blob since; newer progress and stats replace older ones.
 // Bound: MAX_QUEUED messages. Past it progress and stats are dropped, then the outbox is overfull: the session must be opened
@@ -12,6 +12,8 @@ import { MAX_BATCH_BYTES, type AgentMessage } from '@flotilla/shared/tracker-api
 
 export const MAX_QUEUED = 8192;
 export const COALESCE_MS = 400;
+/** What operators look at waits less: the figures of a dashboard are to be a second old at most. */
+export const STATS_MS = 100;
 /** Digests of chunks from a fast origin: readers of ranges elsewhere go by them, and would fall behind. */
 export const MANY_DONE = 16;
 /** As the schema of MessageBatch has it. */
@@ -60,7 +62,8 @@ export class Outbox {
   push(message: AgentMessage, nowMs: number): void {
     if (!this.#merge(message) && !this.#append(message)) return;
     if (message.type === 'done') this.#done++;
-    this.#dueMs = Math.min(this.#dueMs, isUrgent(message) || this.#done >= MANY_DONE ? nowMs : nowMs + COALESCE_MS);
+    if (isUrgent(message) || this.#done >= MANY_DONE) this.#dueMs = nowMs;
+    else this.#dueMs = Math.min(this.#dueMs, nowMs + (message.type === 'stats' ? STATS_MS : COALESCE_MS));
   }
 
   /** The oldest messages that fit into one post; undefined: nothing waits. What stays is due at once. */
