@@ -112,6 +112,7 @@ async function assemble(config: AgentConfig, log: Logger, rest: TurnRest | undef
       ...metrics.origin,
       originBytes: (bytes) => {
         vitals.fromOrigin(bytes);
+        rest?.moved(bytes);
         metrics.origin.originBytes(bytes);
       },
     },
@@ -215,9 +216,10 @@ async function assemble(config: AgentConfig, log: Logger, rest: TurnRest | undef
   const asked = new RequestLog(vitals.watch(tracing?.watch(images, (digest) => downloads.status().some((download) => download.digest === digest)) ?? images), Date.now);
   const tls = await endpointTls(config, log);
   const registry = createRegistry(
-    { content: asked, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry, traced: tracing?.served },
+    { content: asked, resolveImage: (path, ns) => origin.resolveImage(path, ns), log, metrics: metrics.registry, traced: tracing?.served, moved: rest && ((bytes) => rest.moved(bytes)) },
     { challenge: config.rights === 'pass-through' && config.challenge, tls },
   );
+  rest?.attend(() => registry.clientWaits);
   const rollouts = await openExecutor(config, {
     images: new OwnImages({ images, downloads, store, rights, low: true }),
     report: (message) => coordinator.report(message),

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import fc from 'fast-check';
-import { MAX_REST_MS, TurnRest } from './turn-rest.ts';
+import { MAX_REST_MS, TurnRest, turnRest } from './turn-rest.ts';
 
 const KIB = 1024;
 
@@ -45,7 +45,7 @@ test('peers that have sent all they were asked for have waited: the rest is halv
   rest.midway(1);
   for (let at = 0; at < 40; at++) turn(KIB);
   rest.midway(-1);
-  for (let at = 0; at < 10; at++) expect(turn(64 * KIB)).toBe(0);
+  for (let at = 0; at < 10; at++) expect(turn(200 * KIB)).toBe(0);
   rest.midway(1);
   // What was learned is forgotten: it begins as low as at first.
   expect(turn(KIB)).toBeLessThan(1);
@@ -59,6 +59,30 @@ test('a fast link, which fills a turn by itself, is not held up', () => {
   for (let at = 0; at < 100; at++) expect(turn(512 * KIB)).toBe(0);
 });
 
+test('what comes from the origin, goes to clients or is sent on, and is much, ends the rests as well', () => {
+  const { rest, turn } = loop();
+  rest.midway(1);
+  for (let at = 0; at < 40; at++) turn(KIB);
+  for (let at = 0; at < 8; at++) {
+    rest.moved(512 * KIB);
+    turn(KIB);
+  }
+  rest.moved(512 * KIB);
+  expect(turn(KIB)).toBe(0);
+});
+
+test('nothing rests while a client waits for an answer to begin', () => {
+  const { rest, turn } = loop();
+  let waits = false;
+  rest.attend(() => waits);
+  rest.midway(1);
+  for (let at = 0; at < 40; at++) turn(KIB);
+  waits = true;
+  expect(turn(KIB)).toBe(0);
+  waits = false;
+  expect(turn(KIB)).toBe(MAX_REST_MS);
+});
+
 test('at any rate of a link a turn is left with the bytes it is meant to have, or with all that the longest rest gives', () => {
   fc.assert(
     fc.property(fc.double({ min: 10, max: 1_000_000, noNaN: true }), (bytesPerMs) => {
@@ -69,9 +93,30 @@ test('at any rate of a link a turn is left with the bytes it is meant to have, o
       for (let at = 0; at < 200; at++) restedMs = turn(bytesPerMs * (restedMs + 0.1));
       expect(restedMs).toBeLessThanOrEqual(MAX_REST_MS);
       const bytes = bytesPerMs * restedMs;
-      if (restedMs === MAX_REST_MS) expect(bytes).toBeLessThan(128 * KIB + bytesPerMs);
-      else if (restedMs > 0) expect(bytes).toBeGreaterThan(25 * KIB);
-      expect(bytes).toBeLessThan(260 * KIB);
+      if (restedMs === MAX_REST_MS) expect(bytes).toBeLessThan(384 * KIB + bytesPerMs);
+      else if (restedMs > 0) expect(bytes).toBeGreaterThan(75 * KIB);
+      expect(bytes).toBeLessThan(780 * KIB);
     }),
   );
+});
+
+test('in a process it begins after what the turn has put off', async () => {
+  const order: string[] = [];
+  const rest = turnRest();
+  rest.attend(() => {
+    order.push('rest');
+    return true;
+  });
+  rest.midway(1);
+  for (let at = 0; at < 10; at++) {
+    rest.read(KIB);
+    setImmediate(() => order.push('put off'));
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  expect(order.indexOf('put off')).toBe(0);
+  const last = order.lastIndexOf('rest');
+  expect(last).toBeGreaterThan(0);
+  expect(order[last - 1]).toBe('put off');
 });

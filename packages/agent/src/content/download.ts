@@ -290,6 +290,8 @@ export class Download implements SwarmMember, LeaseMember {
 
   vouched(first: number, digests: readonly Uint8Array[], by: string): void {
     this.#chunks.vouched(first, digests, by);
+    // In doubt only what somebody vouches for is wanted.
+    if (this.#chunks.doubted) this.#swarm.poke([[first, Math.min(digests.length, this.have.length - first)]]);
     this.#distrust();
     this.#readers.wake();
   }

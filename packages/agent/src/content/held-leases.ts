@@ -310,7 +310,8 @@ export class HeldLeases {
     this.#unfinished = undefined;
     this.#with.handle().release(held.lease.leaseId, reason, retryAfterMs);
     this.#startNext();
-    this.#with.onChange([held.lease.first, held.lease.count]);
+    // A chunk that was coming in when the rest was taken back was read to its end.
+    this.#with.onChange([held.lease.first, Math.max(held.count, held.next - held.lease.first)]);
   }
 
   #bytes(first: number, count: number): number {

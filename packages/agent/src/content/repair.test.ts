@@ -71,6 +71,7 @@ describe('with a tracker', () => {
     expect(b.download.wants(3)).toBe(false);
     b.download.vouched(3, [b.blob.chunkDigest(3)], 'auditor');
     expect(b.download.wants(3)).toBe(true);
+    expect(b.peers.poked.at(-1), 'what is wanted now is asked for').toEqual([[3, 1]]);
     b.clock.advance(5000);
     expect(b.tracker.of('hedge')).toEqual([{ type: 'hedge', index: 3 }]);
     await b.peers.deliver('honest', 3, b.blob.chunk(3));

@@ -455,6 +455,8 @@ export class TestStore implements Store {
 
 /** One joined member; the test plays its peers. */
 export class TestSwarmHandle implements SwarmHandle {
+  /** What was said to have changed; undefined: anything. */
+  readonly poked: (readonly IndexRange[] | undefined)[] = [];
   readonly member: SwarmMember;
   readonly announced: number[] = [];
   readonly held = new Map<string, Bitfield>();
@@ -501,7 +503,9 @@ export class TestSwarmHandle implements SwarmHandle {
     this.readsSoon = soon;
   }
 
-  poke(): void {}
+  poke(ranges?: readonly IndexRange[]): void {
+    this.poked.push(ranges);
+  }
 
   retract(): void {
     this.retracted++;

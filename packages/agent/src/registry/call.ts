@@ -40,11 +40,14 @@ export class Call {
   bytes = 0;
   /** Bytes of blobs by the source that they came from. */
   readonly #sources = { storeBytes: 0, peerBytes: 0, originBytes: 0 };
+  readonly #moved: ((bytes: number) => void) | undefined;
   #code: ErrorCode | undefined;
   #cause: unknown;
 
-  constructor(request: IncomingMessage, raw: ServerResponse, nowMs: () => number) {
+  /** @param moved told of bytes of blobs that are handed out */
+  constructor(request: IncomingMessage, raw: ServerResponse, nowMs: () => number, moved?: (bytes: number) => void) {
     this.raw = raw;
+    this.#moved = moved;
     const given = request.headers['x-request-id']?.toString();
     this.id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
     this.method = request.method ?? '';
@@ -64,6 +67,7 @@ export class Call {
   /** Counts bytes of a blob by where they came from. */
   readonly served: OnServed = (source, bytes) => {
     this.#sources[`${source}Bytes`] += bytes;
+    this.#moved?.(bytes);
   };
 
   /** Whether the client left first: what fails after that is no fault of ours. */

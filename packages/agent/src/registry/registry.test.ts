@@ -268,6 +268,27 @@ describe('errors', () => {
 });
 
 describe('connections', () => {
+  test('a client waits until its answer has begun', async () => {
+    const served = await serve();
+    const given = Promise.withResolvers<void>();
+    const asked = Promise.withResolvers<void>();
+    served.content.open = async () => {
+      asked.resolve();
+      await given.promise;
+      return (async function* () {
+        yield BLOB;
+      })();
+    };
+    expect(served.registry.clientWaits).toBe(false);
+    const answer = begin(served, BLOB_PATH, {});
+    await asked.promise;
+    expect(served.registry.clientWaits).toBe(true);
+    given.resolve();
+    const response = await answer;
+    expect(served.registry.clientWaits).toBe(false);
+    response.destroy();
+  });
+
   test('a client that goes away aborts the work, which is no failure', async () => {
     const served = await serve();
     const aborted = Promise.withResolvers<void>();

@@ -34,6 +34,8 @@ export interface RegistryComponents {
   readonly metrics: RegistryMetrics;
   /** @default nothing is traced */
   readonly traced?: TraceServed | undefined;
+  /** Bytes of a blob go to a client. @default nobody is told */
+  readonly moved?: ((bytes: number) => void) | undefined;
 }
 
 export interface RegistryInit {
@@ -54,6 +56,8 @@ export interface Registry {
   listen(address: SocketAddress): Promise<SocketAddress>;
   /** Requests that are open now. */
   readonly openCalls: number;
+  /** Whether any of them has no answer yet, not even its head. */
+  readonly clientWaits: boolean;
   /**
    * From now on new pulls (ping, tags) are refused with 503; whatever is asked for by digest is served until nothing has been open for
    * a moment. Then the port is closed. Resolves early when the signal aborts.
@@ -68,9 +72,10 @@ const KIB = 1024;
 const KEEP_ALIVE_MS = 72_000;
 
 export function createRegistry(components: RegistryComponents, init: RegistryInit = {}): Registry {
-  const { content, resolveImage, log, metrics, traced } = components;
+  const { content, resolveImage, log, metrics, traced, moved } = components;
   const { maxHeaderBytes = 96 * KIB, drainPauseMs = 500, challenge = false, tls, nowMs = () => performance.now() } = init;
   const calls = new OpenCalls(nowMs);
+  const answers = new Set<FastifyReply['raw']>();
   let draining = false;
 
   const transport = { maxHeaderSize: maxHeaderBytes, keepAlive: true };
@@ -96,12 +101,14 @@ export function createRegistry(components: RegistryComponents, init: RegistryIni
   const callOf = (request: FastifyRequest): Call => request.getDecorator<Call>('call');
 
   app.addHook('onRequest', async (request, reply) => {
-    const call = new Call(request.raw, reply.raw, nowMs);
+    const call = new Call(request.raw, reply.raw, nowMs, moved);
     request.setDecorator('call', call);
     call.span = traced?.(call.method, request.raw.headers);
     const socket: Socket = request.raw.socket;
     calls.start(socket);
+    answers.add(reply.raw);
     reply.raw.once('close', () => {
+      answers.delete(reply.raw);
       calls.end(socket, call.target !== undefined && reply.raw.statusCode < 400);
       call.finish(log, metrics);
     });
@@ -151,6 +158,10 @@ export function createRegistry(components: RegistryComponents, init: RegistryIni
 
   return {
     listen: (address) => listenOn(app, address, '--listen'),
+    get clientWaits() {
+      for (const answer of answers) if (!answer.headersSent) return true;
+      return false;
+    },
     get openCalls() {
       return calls.count;
     },

@@ -178,6 +178,7 @@ test('a reader is told of every read, and of connections in the middle of a long
   const told: { bytes: number; midway: number; least: number; most: number } = { bytes: 0, midway: 0, least: 0, most: 0 };
   const pace: ReadPace = {
     read: (bytes) => void (told.bytes += bytes),
+    moved: () => undefined,
     midway: (by) => {
       told.midway += by;
       told.least = Math.min(told.least, told.midway);

@@ -38,15 +38,25 @@ export function wholeMessageTcp(pace?: ReadPace): ReturnType<typeof tcp> {
 /** The same upgrader; the connections that it is given are adapted first. */
 function adapting(upgrader: Upgrader, pace: ReadPace | undefined): Upgrader {
   return {
-    upgradeOutbound: (connection, options) => upgrader.upgradeOutbound(adapt(connection, pace), options),
-    upgradeInbound: (connection, options) => upgrader.upgradeInbound(adapt(connection, pace), options),
+    upgradeOutbound: async (connection, options) => {
+      const { adapted, known } = adapt(connection, pace);
+      const upgraded = await upgrader.upgradeOutbound(adapted, options);
+      known();
+      return upgraded;
+    },
+    upgradeInbound: async (connection, options) => {
+      const { adapted, known } = adapt(connection, pace);
+      await upgrader.upgradeInbound(adapted, options);
+      known();
+    },
     createInboundAbortSignal: (signal) => upgrader.createInboundAbortSignal(signal),
     getStreamMuxers: () => upgrader.getStreamMuxers(),
     getConnectionEncrypters: () => upgrader.getConnectionEncrypters(),
   };
 }
 
-function adapt(given: MultiaddrConnection, pace: ReadPace | undefined): MultiaddrConnection {
+/** `known` is to be called once the other side has shown who it is: before, nobody here waits for what it sends. */
+function adapt(given: MultiaddrConnection, pace: ReadPace | undefined): { adapted: MultiaddrConnection; known: () => void } {
   const connection = given as TcpConnection;
   const { socket } = connection;
   const frames = new NoiseFrames();
@@ -58,6 +68,7 @@ function adapt(given: MultiaddrConnection, pace: ReadPace | undefined): Multiadd
       if (connection.readBufferLength === 0) frames.reclaim(message);
     }
   };
+  let isKnown = false;
   let midway = false;
   const tellMidway = (now: boolean): void => {
     if (now === midway) return;
@@ -69,7 +80,7 @@ function adapt(given: MultiaddrConnection, pace: ReadPace | undefined): Multiadd
     connection.onData(bytes);
     pace?.read(bytes.length);
     // What comes in the last turn of a socket is read after its end.
-    tellMidway(frames.midway && !socket.destroyed);
+    tellMidway(isKnown && frames.midway && !socket.destroyed);
   });
   let corked = false;
   connection.sendData = (data) => {
@@ -81,11 +92,15 @@ function adapt(given: MultiaddrConnection, pace: ReadPace | undefined): Multiadd
         socket.uncork();
       });
     }
+    pace?.moved(data.byteLength);
     // What was encrypted for this message is nobody's once it is written.
     for (const piece of data) socket.write(piece, isWholeBuffer(piece) ? () => free(piece.buffer) : undefined);
     return { sentBytes: data.byteLength, canSendMore: socket.writableLength < MAX_UNWRITTEN_BYTES };
   };
-  return connection;
+  const known = (): void => {
+    isKnown = true;
+  };
+  return { adapted: connection, known };
 }
 
 function isWholeBuffer({ byteLength, buffer }: Uint8Array): boolean {

@@ -1,21 +1,22 @@
 // What the agent has to tell the tracker, until a post takes it. Pure: says when a post is due and what is in it.
 //
 // Order is kept per blob. What somebody waits for is due at once and takes along what waits before it; the rest is due 400 ms (figures: 100 ms) after the first of
-// it, or as soon as MANY_DONE of it are chunks that were read (docs/decisions/0020). `have` grows the blob's last `have`, if nothing but what was read
+// it, or as soon as MANY_DONE_BYTES of chunks that were read are told of (docs/decisions/0020). `have` grows the blob's last `have`, if nothing but what was read
 // under leases was said of the blob since; newer progress and stats replace older ones.
 // Bound: MAX_QUEUED messages. Past it progress and stats are dropped, then the outbox is overfull: the session must be opened
 // anew, which tells everything afresh from the members' own state. Nothing else is ever lost silently.
 
 import { FULL_LOOP } from '@flotilla/shared/agent-report';
 import { mergeRanges } from '@flotilla/shared/bitfield';
+import { chunkSize } from '@flotilla/shared/chunk-map';
 import { MAX_BATCH_BYTES, type AgentMessage } from '@flotilla/shared/tracker-api';
 
 export const MAX_QUEUED = 8192;
 export const COALESCE_MS = 400;
 /** What operators look at waits less: the figures of a dashboard are to be a second old at most. */
 export const STATS_MS = 100;
-/** Digests of chunks from a fast origin: readers of ranges elsewhere go by them, and would fall behind. */
-export const MANY_DONE = 16;
+/** Chunks from a fast origin: readers of ranges elsewhere go by their digests, and would fall behind. As much as such a reader has fetched ahead at first. */
+export const MANY_DONE_BYTES = 1024 * 1024;
 /** As the schema of MessageBatch has it. */
 const MAX_BATCH_MESSAGES = 4096;
 const ENVELOPE_BYTES = Buffer.byteLength('{"messages":[]}');
@@ -35,8 +36,8 @@ export class Outbox {
   /** The last slot of a blob, or of a lease's progress, or of stats. */
   readonly #last = new Map<string, { message: AgentMessage }>();
   #dueMs = Number.POSITIVE_INFINITY;
-  /** Chunks that were read, as they wait. */
-  #done = 0;
+  /** Bytes of chunks that were read and are told of by what waits. */
+  #doneBytes = 0;
   #dropped = 0;
   #overfull = false;
 
@@ -61,8 +62,8 @@ export class Outbox {
 
   push(message: AgentMessage, nowMs: number): void {
     if (!this.#merge(message) && !this.#append(message)) return;
-    if (message.type === 'done') this.#done++;
-    if (isUrgent(message) || this.#done >= MANY_DONE) this.#dueMs = nowMs;
+    if (message.type === 'done') this.#doneBytes += chunkSize(message.blob.size);
+    if (isUrgent(message) || this.#doneBytes >= MANY_DONE_BYTES) this.#dueMs = nowMs;
     else this.#dueMs = Math.min(this.#dueMs, nowMs + (message.type === 'stats' ? STATS_MS : COALESCE_MS));
   }
 
@@ -84,7 +85,7 @@ export class Outbox {
       this.#remove(slot);
     }
     this.#dueMs = this.#slots.size > 0 ? nowMs : Number.POSITIVE_INFINITY;
-    this.#done = 0;
+    this.#doneBytes = 0;
     return texts.length === 0 ? undefined : { messages: texts.length, body: `{"messages":[${texts.join(',')}]}` };
   }
 
@@ -93,7 +94,7 @@ export class Outbox {
     this.#dropped += this.#slots.size;
     this.#slots.clear();
     this.#last.clear();
-    this.#done = 0;
+    this.#doneBytes = 0;
     this.#dueMs = Number.POSITIVE_INFINITY;
     this.#overfull = false;
   }
