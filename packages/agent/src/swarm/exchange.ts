@@ -26,6 +26,12 @@ import { Uploader } from './uploader.ts';
 
 /** Blobs named to one peer before finished ones make room. */
 const MAX_NAMED = 256;
+/**
+ * A peer's interest that comes so soon after this side has left the blob may be the answer to ours, which crossed our leave: its own leave follows then.
+ * Two who hold a blob would go on answering one another for good.
+ */
+const CROSSING_MS = 300;
+const MAX_LEFT = 64;
 const TICK_MS = 100;
 /** A stream that takes nothing for this long is given up. */
 const MAX_BLOCKED_MS = 30_000;
@@ -208,14 +214,24 @@ export class Exchange implements Swarm {
     if (link.interests.size >= MAX_INTERESTS) throw new PeerFault('PEER_PROTOCOL', `interest in more than ${MAX_INTERESTS} blobs`);
     link.interests.set(channel, interest);
     link.interestIn.set(interest.id, interest);
-    const blob = this.#blobs.get(interest.id);
+    const sinceLeftMs = this.#with.nowMs() - (link.leftAtMs.get(interest.id) ?? Number.NEGATIVE_INFINITY);
+    if (sinceLeftMs >= CROSSING_MS || this.#blobs.get(interest.id)?.fetching === true) this.#answer(link, interest);
+    else {
+      this.#with.timers.after(CROSSING_MS, () => {
+        if (this.#links.get(link.peerId) === link && link.interestIn.get(interest.id) === interest) this.#answer(link, interest);
+      });
+    }
+  }
+
+  #answer(link: BlobLink, { key, id }: Interest): void {
+    const blob = this.#blobs.get(id);
     if (blob !== undefined) {
       this.#name(link, blob);
       return;
     }
     this.#with.holdings.find(key).then(
       (holding) => this.#offer(key, holding),
-      (error: unknown) => this.#with.log.warn({ digest, err: error }, 'a blob that a peer asks for could not be looked up'),
+      (error: unknown) => this.#with.log.warn({ digest: key.digest, err: error }, 'a blob that a peer asks for could not be looked up'),
     );
   }
 
@@ -291,7 +307,15 @@ export class Exchange implements Swarm {
     if (link.named.get(blob.id) !== blob) return;
     this.#uploader.drop(link, blob);
     link.named.delete(blob.id);
+    if (!link.interestIn.has(blob.id)) this.#left(link, blob.id);
     link.outbox.send({ type: 'leave', channel: blob.channel });
+  }
+
+  #left(link: BlobLink, id: string): void {
+    link.leftAtMs.delete(id);
+    link.leftAtMs.set(id, this.#with.nowMs());
+    const [oldest] = link.leftAtMs.keys();
+    if (link.leftAtMs.size > MAX_LEFT && oldest !== undefined) link.leftAtMs.delete(oldest);
   }
 
   #unpair(link: BlobLink, blob: BlobSwarm): void {

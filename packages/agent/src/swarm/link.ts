@@ -40,6 +40,8 @@ export class Link<Owner extends FetchOwner, Session extends LinkSession = LinkSe
   readonly interestIn = new Map<string, Interest>();
   /** Blobs that were named to the peer. */
   readonly named = new Map<string, Owner>();
+  /** When this side last left blobs that the peer had not named then, the newest last. */
+  readonly leftAtMs = new Map<string, number>();
   /** No requests before: it stalled or said busy. */
   backoffUntilMs = 0;
   /** Whose turn it is when several blobs have something to ask. */
