@@ -28,9 +28,9 @@ import { Uploader } from './uploader.ts';
 const MAX_NAMED = 256;
 /**
  * A peer's interest that comes so soon after this side has left the blob may be the answer to ours, which crossed our leave: its own leave follows then.
- * Two who hold a blob would go on answering one another for good.
+ * Two who hold a blob would go on answering one another for good. So soon: in a round trip, and this much more. Not longer, as who really wants it waits.
  */
-const CROSSING_MS = 300;
+const CROSSING_MS = 30;
 const MAX_LEFT = 64;
 const TICK_MS = 100;
 /** A stream that takes nothing for this long is given up. */
@@ -215,9 +215,10 @@ export class Exchange implements Swarm {
     link.interests.set(channel, interest);
     link.interestIn.set(interest.id, interest);
     const sinceLeftMs = this.#with.nowMs() - (link.leftAtMs.get(interest.id) ?? Number.NEGATIVE_INFINITY);
-    if (sinceLeftMs >= CROSSING_MS || this.#blobs.get(interest.id)?.fetching === true) this.#answer(link, interest);
+    const crossingMs = CROSSING_MS + (link.roundTripMs ?? CROSSING_MS);
+    if (sinceLeftMs >= crossingMs || this.#blobs.get(interest.id)?.fetching === true) this.#answer(link, interest);
     else {
-      this.#with.timers.after(CROSSING_MS, () => {
+      this.#with.timers.after(crossingMs, () => {
         if (this.#links.get(link.peerId) === link && link.interestIn.get(interest.id) === interest) this.#answer(link, interest);
       });
     }
