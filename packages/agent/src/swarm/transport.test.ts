@@ -37,6 +37,20 @@ function sha256Of(stream: Stream, total: number, tell: (hex: string) => void): v
   });
 }
 
+/** Sends so many messages of 60,000 bytes, which arrive as they were sent. @returns the bytes */
+async function transferred(from: PeerNode, to: PeerNode, messages: number): Promise<Buffer> {
+  const total = messages * 60_000;
+  const done = Promise.withResolvers<string>();
+  await to.handle(PROTOCOL, (stream) => {
+    sha256Of(stream, total, done.resolve);
+  });
+  const stream = await from.dialProtocol(to.getMultiaddrs(), PROTOCOL);
+  const sent = randomBytes(total);
+  for (let at = 0; at < total; at += 60_000) if (!stream.send(sent.subarray(at, at + 60_000))) await pEvent(stream, 'drain');
+  expect(await done.promise).toBe(createHash('sha256').update(sent).digest('hex'));
+  return sent;
+}
+
 test('what is sent in one turn leaves in one system call, and arrives as it was sent', async () => {
   const [from, to] = [await start(), await start()];
   const received = Promise.withResolvers<Buffer>();
@@ -77,15 +91,7 @@ test('what was encrypted is freed once it is written, and a whole message that w
   const transfer = vi.spyOn(ArrayBuffer.prototype, 'transfer');
   const allocated = vi.spyOn(Buffer, 'allocUnsafeSlow');
   const [from, to] = [await start(), await start()];
-  const total = 40 * 60_000;
-  const done = Promise.withResolvers<string>();
-  await to.handle(PROTOCOL, (stream) => {
-    sha256Of(stream, total, done.resolve);
-  });
-  const stream = await from.dialProtocol(to.getMultiaddrs(), PROTOCOL);
-  const sent = randomBytes(total);
-  for (let at = 0; at < total; at += 60_000) if (!stream.send(sent.subarray(at, at + 60_000))) await pEvent(stream, 'drain');
-  expect(await done.promise).toBe(createHash('sha256').update(sent).digest('hex'));
+  const sent = await transferred(from, to, 40);
   // Every large message, and what was sent is whole all the same: the sender's own bytes are never among what is freed.
   expect(transfer.mock.contexts.length).toBeGreaterThan(30);
   expect(allocated.mock.calls.filter(([bytes]) => bytes > 65_535).length).toBeLessThan(10);
@@ -187,15 +193,7 @@ test('a reader is told of every read, and of connections in the middle of a long
   };
   const connect = vi.spyOn(Socket.prototype, 'connect');
   const [from, to] = [await start(), await start(pace)];
-  const total = 60 * 60_000;
-  const done = Promise.withResolvers<string>();
-  await to.handle(PROTOCOL, (stream) => {
-    sha256Of(stream, total, done.resolve);
-  });
-  const stream = await from.dialProtocol(to.getMultiaddrs(), PROTOCOL);
-  const sent = randomBytes(total);
-  for (let at = 0; at < total; at += 60_000) if (!stream.send(sent.subarray(at, at + 60_000))) await pEvent(stream, 'drain');
-  expect(await done.promise).toBe(createHash('sha256').update(sent).digest('hex'));
+  const { length: total } = await transferred(from, to, 60);
   expect(told.bytes).toBeGreaterThan(total);
   // Reads of 64 KiB, messages of 60,000 bytes: one ends where the next has begun.
   expect(told).toMatchObject({ midway: 0, least: 0, most: 1 });
