@@ -1,8 +1,8 @@
 // A session between two simulated hosts: what the agent's outbox, session and intake are over sockets, over pipes and a clock.
 //
-// Control arrives a fixed latency after it was sent: it stands for the queues of full links. Bytes of chunks go one after the other
-// through one flow per direction; the socket takes a piece more while no more than SOCKET_BYTES are unsent, and whoever handed in the last piece
-// is told that it is gone, as in outbox.ts. What control and acknowledgements cost is added to the next chunk of their direction.
+// Bytes of chunks go one after the other through one flow per direction; the socket takes a piece more while no more than SOCKET_BYTES are unsent,
+// and whoever handed in the last piece is told that it is gone, as in outbox.ts. Control waits behind what the socket has, and arrives a fixed
+// latency after it left, which stands for the queues of full links. What it costs where it does not wait, and acknowledgements, is added to the next chunk of their direction.
 // Chunks are passed by their length: nobody copies or hashes bytes here.
 
 import type { BlobSwarm, BlobLink } from '@flotilla/agent/swarm/blob-swarm';
@@ -144,13 +144,10 @@ class Letter implements Due {
   }
 }
 
-/** A part of a chunk that the socket has. */
-interface Segment {
-  readonly chunk: OutgoingChunk;
-  bytes: number;
-  /** It ends the chunk. */
-  readonly last: boolean;
-}
+/** What the socket has: a part of a chunk, or frames that were written behind one. */
+type Segment = {
+  readonly bytes: number;
+} & ({ readonly chunk: OutgoingChunk; /** It ends the chunk. */ readonly last: boolean } | { readonly letter: Letter });
 
 class SimOutbox implements Due {
   readonly #network: WireNetwork;
@@ -244,8 +241,13 @@ class SimOutbox implements Due {
     const { clock, latencyMs } = this.#network;
     if (this.#letter?.tick !== clock.tick) {
       this.#letter = new Letter(this.#side.far, clock.tick);
-      this.#owed += WRITE_BYTES;
-      clock.at(clock.nowMs + latencyMs, this.#letter);
+      if (this.#sent.length > 0) {
+        this.#sent.push({ letter: this.#letter, bytes: WRITE_BYTES });
+        this.#unsent += WRITE_BYTES;
+      } else {
+        this.#owed += WRITE_BYTES;
+        clock.at(clock.nowMs + latencyMs, this.#letter);
+      }
     }
     this.#letter.frames.push(frame);
   }
@@ -283,13 +285,18 @@ class SimOutbox implements Due {
 
   /** The first segment has gone. @returns the bytes of the next */
   #gone(): number {
-    const { chunk, bytes, last } = this.#sent.shift()!;
-    this.#unsent -= bytes;
-    this.#movedAtMs = this.#network.clock.nowMs;
-    if (last) {
-      const { channel, index, digest } = chunk;
-      this.#side.far.outbox.owe(chunk.bytes.length * ACK_SHARE);
-      this.#side.far.receive({ type: 'chunk', channel, index, offset: 0, payload: chunk.bytes, digest });
+    const { clock, latencyMs } = this.#network;
+    const segment = this.#sent.shift()!;
+    this.#unsent -= segment.bytes;
+    this.#movedAtMs = clock.nowMs;
+    if ('letter' in segment) {
+      // It is on its way: what this tick still says goes with the next.
+      if (segment.letter === this.#letter) this.#letter = undefined;
+      clock.at(clock.nowMs + latencyMs, segment.letter);
+    } else if (segment.last) {
+      const { channel, index, digest, bytes } = segment.chunk;
+      this.#side.far.outbox.owe(bytes.length * ACK_SHARE);
+      this.#side.far.receive({ type: 'chunk', channel, index, offset: 0, payload: bytes, digest });
     }
     if (this.#side.closed) return 0;
     this.#pump();
