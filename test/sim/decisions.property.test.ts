@@ -96,8 +96,8 @@ class Watch implements FrameObserver {
         this.#of(this.#open, pair).delete(frame.index);
         break;
       case 'chunk':
-        this.#of(this.#open, pair).delete(frame.index);
-        if (!this.#liars.has(from)) this.#of(this.#held, to).add(frame.index);
+        // What comes after its cancel is thrown away, and may be asked for again.
+        if (this.#of(this.#open, pair).delete(frame.index) && !this.#liars.has(from)) this.#of(this.#held, to).add(frame.index);
         break;
       default:
     }
