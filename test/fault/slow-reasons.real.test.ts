@@ -17,7 +17,7 @@ import { Fleet, AGENT_URL, ORIGIN_NAME } from '../lab/fleet.ts';
 import { makeImage } from '../lab/image.ts';
 import { Network } from '../lab/network.ts';
 import { startIn } from '../lab/processes.ts';
-import { serveImage } from '../lab/registry.ts';
+import { serveImages } from '../lab/registry.ts';
 import { pull, TestFleet, until, type TestAgent } from '../support/fleet.ts';
 import { OriginServer, type TestImage } from '../support/origin-server.ts';
 import { FleetProcesses, type AgentProgram } from '../support/processes.ts';
@@ -159,7 +159,7 @@ needs('root', 'docker-registry', 'ip', 'tc', 'curl', 'setpriv')('in a network of
       const [served, tracker] = [await network.attach('origin', 16_000_000), await network.attach('tracker', 100_000_000)];
       const hosts = await Promise.all(['h1', 'h2', 'h3', 'victim'].map((name) => network.attach(name, 20_000_000)));
       const image = await makeImage([48 * MIB]);
-      const { url } = await serveImage(image, served, join(dir, 'registry'), opened, end.signal);
+      const { url } = await serveImages([image], served, join(dir, 'registry'), opened, end.signal);
       await Fleet.start({ tracker, hosts, originUrl: url, dir, trace: false, profileDir: undefined, nodeFlags: [], liars: [], falseVouchers: [], zones: [], resolveByTracker: false, signal: end.signal }, opened, () => undefined);
       const token = (await readFile(join(dir, 'tracker', 'operator-token'), 'utf8')).trim();
       const reason = async (): Promise<SlowReason | undefined> =>

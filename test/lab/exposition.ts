@@ -14,6 +14,13 @@ export function readExposition(text: string): Measured[] {
   });
 }
 
+/** What counters (`…_total`) have gained since `before`; all else as it is. */
+export function gained(before: readonly Measured[], after: readonly Measured[]): Measured[] {
+  const keyOf = ({ name, labels }: Measured): string => `${name} ${JSON.stringify(labels)}`;
+  const earlier = new Map(before.filter(({ name }) => name.endsWith('_total')).map((measured) => [keyOf(measured), measured.value]));
+  return after.map((measured) => ({ ...measured, value: measured.value - (earlier.get(keyOf(measured)) ?? 0) }));
+}
+
 /** Sums of one counter over many agents, by one label's values; zeros are left out. */
 export function sumBy(all: readonly (readonly Measured[])[], name: string, label: string): Record<string, number> {
   const sums: Record<string, number> = {};

@@ -27,7 +27,7 @@ export interface Image {
 }
 
 /** An image with layers of these sizes. */
-export async function makeImage(layerBytes: readonly number[]): Promise<Image> {
+export async function makeImage(layerBytes: readonly number[], repository = 'fleet/image'): Promise<Image> {
   const layers: ImageBlob[] = [];
   for (const size of layerBytes) {
     const seed = randomBytes(16);
@@ -46,7 +46,7 @@ export async function makeImage(layerBytes: readonly number[]): Promise<Image> {
     layers: layers.map(({ digest, size }) => ({ mediaType: 'application/vnd.oci.image.layer.v1.tar', digest, size })),
   });
   const blobs = [configBlob, ...layers];
-  return { repository: 'fleet/image', tag: 'v1', manifest, manifestType: MANIFEST_TYPE, blobs, bytes: blobs.reduce((sum, { size }) => sum + size, 0) };
+  return { repository, tag: 'v1', manifest, manifestType: MANIFEST_TYPE, blobs, bytes: blobs.reduce((sum, { size }) => sum + size, 0) };
 }
 
 /**

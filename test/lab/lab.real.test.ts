@@ -20,7 +20,7 @@ interface Lab {
 }
 
 interface Outcome {
-  readonly runs: readonly { copies: number; lastOverBound: number; failures: number; wrong: number; framesPerPayload: number; brokenAnswers: number; liarsNamed?: number; honestNamed?: number; fallbacks: Record<string, number>; complaints: string[]; zoneCopies?: number[]; zoneWireMax?: number }[];
+  readonly runs: readonly { copies: number; lastOverBound: number; failures: number; wrong: number; framesPerPayload: number; brokenAnswers: number; liarsNamed?: number; honestNamed?: number; fallbacks: Record<string, number>; bytes: Record<string, number>; complaints: string[]; zoneCopies?: number[]; zoneWireMax?: number }[];
 }
 
 function startLab(...flags: string[]): Lab {
@@ -62,6 +62,20 @@ needs('root', 'docker-registry', 'ip', 'tc', 'curl')('the lab', () => {
     expect(figures).toMatchObject({ failures: 0, wrong: 0, complaints: [] });
     // A hedge reads a chunk a second time, where a busy machine stalls a pull.
     if (figures!.fallbacks['hedge'] === undefined) expect(figures!.copies).toBe(1);
+    expect(await leftOf(lab)).toEqual([]);
+  });
+
+  it('does not count what the hosts pull to warm up', { timeout: TIMEOUT_MS }, async () => {
+    const lab = startLab('--hosts', '3', '--rate', '20mbit', '--size', '2MiB', '--warm', '4MiB');
+    const { code, outcome, stderr } = await lab.ended;
+    expect(code, stderr).toBe(0);
+    const [figures] = outcome.runs;
+    expect(figures).toMatchObject({ failures: 0, wrong: 0, complaints: [] });
+    expect(figures!.copies).toBeLessThan(1.5);
+    // Both images' bytes over those of the measured one would be three.
+    const { origin = 0, peer = 0 } = figures!.bytes;
+    expect(origin + peer).toBeGreaterThanOrEqual(3 * 2 * 1024 ** 2);
+    expect(origin + peer).toBeLessThan(1.5 * 3 * 2 * 1024 ** 2);
     expect(await leftOf(lab)).toEqual([]);
   });
 

@@ -79,10 +79,10 @@ async function runAll(options: LabOptions, signal: AbortSignal): Promise<Compare
       const runDir = join(dir, `r${run}`);
       await mkdir(runDir);
       const out = options.outDir === undefined ? undefined : { dir: options.outDir, name: `${name}${carried.fleet === plan.fleet ? '' : '-direct'}-run${run}` };
-      const { trace, profile, nodeFlags, resolveByTracker } = options;
+      const { trace, profile, nodeFlags, resolveByTracker, warmBytes } = options;
       const figures =
         carried.bare === undefined
-          ? await runRollout({ places, plan: carried, image, dir: runDir, out, trace, profile, nodeFlags, resolveByTracker, signal, say: announce })
+          ? await runRollout({ places, plan: carried, image, warmBytes, dir: runDir, out, trace, profile, nodeFlags, resolveByTracker, signal, say: announce })
           : await runBare({ places, plan: carried, image, dir: runDir, own: carried.bare === 'own', signal, say: announce });
       await rm(runDir, { recursive: true, force: true });
       announce(`last / T* ${round(figures.lastOverBound, 3)}, copies ${round(figures.copies, 3)}, idle ${round(figures.idleShare, 2)}, failures ${figures.failures}`);

@@ -15,6 +15,9 @@ test.each([
   [['--size', '-1MiB'], /--size/],
   [['--hosts', '0'], /--hosts 0: a number from 1/],
   [['--trace'], /--out DIR/],
+  [['--warm', 'x'], /--warm x: write it as in 4MiB/],
+  [['--warm', '4MiB', '--compare-bare'], /have just started/],
+  [['--warm', '4MiB', '--scenario', 'direct'], /has no agents/],
   [['--speed', '1'], /speed/],
 ])('%j is refused with what to change', (args, message) => {
   expect(() => readOptions(args)).toThrow(UsageError);

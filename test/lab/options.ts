@@ -2,7 +2,7 @@
 
 import { parseArgs } from 'node:util';
 import { MIB, parseRate, parseSize } from './quantities.ts';
-import { SCENARIOS, type ScenarioName } from './scenarios.ts';
+import { planOf, SCENARIOS, type ScenarioName } from './scenarios.ts';
 
 export interface LabOptions {
   readonly scenario: ScenarioName;
@@ -18,6 +18,8 @@ export interface LabOptions {
   readonly runs: number;
   readonly waves: number;
   readonly killTracker: boolean;
+  /** Bytes of another image that all hosts pull before the clock starts; 0: none. */
+  readonly warmBytes: number;
   /** After each run the bare transfers of the same shape, and the ratios to them. */
   readonly compareBare: boolean;
   /** The tracker asks the origin for all what tags are. */
@@ -51,6 +53,8 @@ export const USAGE = `npm run lab -- [flags]      a fleet in network namespaces 
   --size SIZE         bytes of the image's layers (96MiB)
   --congestion NAME   TCP congestion control of all hosts (cubic, as Linux has it), such as bbr
   --runs N            runs, each with a new image and new agents (1); figures are medians
+  --warm SIZE         all hosts first pull another image of this size, which is not counted (none): a fleet that has been
+                      at work, not programs that have just started and still compile
   --waves N           waves of the scenario rolling (5)
   --compare-bare      after each run the same bytes by plain libp2p, over its transport and over ours, and the ratios
                       (scenarios crowd and many)
@@ -80,6 +84,7 @@ export function readOptions(args: readonly string[]): LabOptions {
     runs: count('--runs', values.runs, 100),
     waves: count('--waves', values.waves, MAX_HOSTS),
     killTracker: values['kill-tracker'],
+    warmBytes: values.warm === undefined ? 0 : quantity('--warm', values.warm, parseSize, '4MiB'),
     compareBare: values['compare-bare'],
     resolveByTracker: values['resolve-by-tracker'],
     json: values.json,
@@ -93,6 +98,8 @@ export function readOptions(args: readonly string[]): LabOptions {
     if (options[flag] && options.outDir === undefined) throw new UsageError(`--${flag} needs --out DIR, where it is written`);
   }
   if (options.compareBare && !COMPARABLE.includes(options.scenario)) throw new UsageError(`--compare-bare: only after ${COMPARABLE.join(' and ')}, which have the shape of a bare transfer`);
+  if (options.compareBare && options.warmBytes > 0) throw new UsageError('--compare-bare with --warm: the bare transfers are of programs that have just started');
+  if (options.warmBytes > 0 && !planOf(options).fleet) throw new UsageError(`--warm: the scenario ${scenario} has no agents`);
   if (options.scenario === 'many' && options.sizeBytes < MIB) throw new UsageError('--size of the scenario many: at least 1MiB');
   return options;
 }
@@ -111,6 +118,7 @@ function parse(args: readonly string[]) {
         size: { type: 'string', default: '96MiB' },
         congestion: { type: 'string', default: 'cubic' },
         runs: { type: 'string', default: '1' },
+        warm: { type: 'string' },
         waves: { type: 'string', default: '5' },
         'resolve-by-tracker': { type: 'boolean', default: false },
         'kill-tracker': { type: 'boolean', default: false },

@@ -15,21 +15,26 @@ const START_TIMEOUT_MS = 60_000;
 export interface ServedOrigin {
   readonly url: string;
   readonly process: LabProcess;
-  /** Everything it served since it stands in its namespace. */
+  /** Everything it served since it stands in its namespace, or since `forget`. */
   use(): Promise<OriginUse>;
+  forget(): Promise<void>;
 }
 
-/** Fills a new registry with the image and serves it at the link. `opened` ends it; its data stay in `dir`. */
-export async function serveImage(image: Image, link: Link, dir: string, opened: AsyncDisposableStack, signal: AbortSignal): Promise<ServedOrigin> {
+/** Fills a new registry with the images and serves them at the link. `opened` ends it; its data stay in `dir`. */
+export async function serveImages(images: readonly Image[], link: Link, dir: string, opened: AsyncDisposableStack, signal: AbortSignal): Promise<ServedOrigin> {
   await mkdir(dir, { recursive: true });
   const filling = await start(undefined, '127.0.0.1:0', dir, 'filling', opened, signal);
-  await push(image, `http://127.0.0.1:${filling.port}`, signal);
+  for (const image of images) await push(image, `http://127.0.0.1:${filling.port}`, signal);
   await filling.process.end();
   const serving = await start(link.namespace, `${link.address}:${REGISTRY_PORT}`, dir, 'serving', opened, signal);
+  let forgotten = 0;
   return {
     url: `http://${link.address}:${REGISTRY_PORT}`,
     process: serving.process,
-    use: async () => readAccessLog(await readFile(serving.logFile, 'utf8')),
+    use: async () => readAccessLog((await readFile(serving.logFile)).subarray(forgotten).toString()),
+    forget: async () => {
+      ({ length: forgotten } = await readFile(serving.logFile));
+    },
   };
 }
 

@@ -58,6 +58,8 @@ export interface Outcome {
   readonly rate: string;
   readonly size: string;
   readonly killTracker: boolean;
+  /** Of the image that all had pulled before the clock started; absent: none. */
+  readonly warm?: string;
   /** TCP's, on all hosts. */
   readonly congestion: string;
   /** Runs that count: the machine was idle enough, and every host got the image. */
@@ -80,6 +82,7 @@ export function outcomeOf(options: LabOptions, congestion: string, all: readonly
     rate: formatRate(options.rateBps),
     size: formatMiB(options.sizeBytes),
     killTracker: options.killTracker,
+    ...(options.warmBytes > 0 && { warm: formatMiB(options.warmBytes) }),
     congestion,
     counted: counted.length,
     median: mediansOf(from),
@@ -113,8 +116,8 @@ export function jsonLine(outcome: object): string {
   return JSON.stringify(outcome);
 }
 
-export function table({ scenario, hosts, rate, size, killTracker, congestion, counted, median: middle, runs, overBare = [] }: Outcome): string {
-  const lines = [`${scenario}${killTracker ? ', tracker killed' : ''}: ${hosts} hosts x ${rate}, ${size}, ${congestion}; ${counted} of ${runs.length} runs count`, ...figureLines(runs, middle)];
+export function table({ scenario, hosts, rate, size, warm, killTracker, congestion, counted, median: middle, runs, overBare = [] }: Outcome): string {
+  const lines = [`${scenario}${killTracker ? ', tracker killed' : ''}: ${hosts} hosts x ${rate}, ${size}${warm === undefined ? '' : ` after ${warm}`}, ${congestion}; ${counted} of ${runs.length} runs count`, ...figureLines(runs, middle)];
   for (const [run, figures] of runs.entries()) lines.push(...notes(run + 1, figures));
   lines.push(...comparisonTable(overBare, scenario));
   return `${lines.join('\n')}\n`;

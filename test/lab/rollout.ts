@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { rolloutChart } from './chart.ts';
 import { Client, type ClientOutcome } from './clients.ts';
-import { sumBy } from './exposition.ts';
+import { gained, sumBy, type Measured } from './exposition.ts';
 import { AGENT_URL, Fleet, ORIGIN_NAME } from './fleet.ts';
-import type { Image } from './image.ts';
+import { makeImage, type Image } from './image.ts';
 import { figuresOf, type Figures } from './measure.ts';
 import type { Link, Network } from './network.ts';
 import { machineTime } from './processes.ts';
-import { serveImage, type ServedOrigin } from './registry.ts';
+import { serveImages, type ServedOrigin } from './registry.ts';
 import type { Plan } from './scenarios.ts';
 import { Timeline, type Sample } from './timeline.ts';
 import { mergeTraces } from './trace.ts';
@@ -31,6 +31,8 @@ export interface RolloutInit {
   readonly places: Places;
   readonly plan: Plan;
   readonly image: Image;
+  /** Of the image that all pull before the clock starts; 0: none. */
+  readonly warmBytes: number;
   /** For everything that the run keeps on disk; removed by the caller. */
   readonly dir: string;
   /** Where charts, time lines and logs go; undefined: nowhere. */
@@ -46,12 +48,17 @@ export interface RolloutInit {
 /** A client that takes so many times the bound (and this much more) has failed. */
 const PATIENCE = 4;
 const PATIENCE_S = 60;
+/** After the pull that warms up: longer than a download waits for more readers. */
+const WARM_REST_MS = 6_000;
+/** Of the pull that warms up, which nobody measures. */
+const WARM_PATIENCE_MS = 300_000;
 
 /** @throws what the signal was aborted with; everything started has ended by then */
 export async function runRollout(init: RolloutInit): Promise<Figures> {
   await using opened = new AsyncDisposableStack();
   const { places, plan, image, dir, signal, say } = init;
-  const origin = await serveImage(image, places.origin, join(dir, 'origin'), opened, signal);
+  const warmImage = init.warmBytes === 0 ? undefined : await makeImage([init.warmBytes], 'fleet/warm');
+  const origin = await serveImages(warmImage === undefined ? [image] : [image, warmImage], places.origin, join(dir, 'origin'), opened, signal);
   const fleet = plan.fleet
     ? await Fleet.start(
         { tracker: places.tracker, hosts: places.hosts, originUrl: origin.url, dir, trace: init.trace, profileDir: init.profile ? init.out?.dir : undefined, nodeFlags: init.nodeFlags, resolveByTracker: init.resolveByTracker, liars: plan.liars, falseVouchers: plan.falseVouchers, zones: plan.zones?.hosts ?? [], signal },
@@ -59,6 +66,7 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
         say,
       )
     : undefined;
+  const before = fleet === undefined || warmImage === undefined ? undefined : await warmUp(init, fleet, origin, warmImage);
   const base = fleet === undefined ? `${origin.url}/v2/${image.repository}` : `${AGENT_URL}/v2/${ORIGIN_NAME}/${image.repository}`;
   const clients: Client[] = [];
   for (const [host, { namespace, port }] of places.hosts.entries()) {
@@ -74,7 +82,7 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
   const cpu = cpuSeconds(fleet, origin);
   const frames = await places.network.framesDown();
   const memory = fleet?.agents.filter(({ process }) => process.exit === undefined).map(({ process }) => process.memory()) ?? [];
-  const metricsByHost = (await fleet?.metrics()) ?? [];
+  const metricsByHost = ((await fleet?.metrics()) ?? []).map((after, host) => after && gained(before?.[host] ?? [], after));
   const metrics = metricsByHost.filter((measured) => measured !== undefined);
   const ports = places.hosts.map(({ port }) => port);
   const originUse = await origin.use();
@@ -109,6 +117,28 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
   });
   await keep(init, figures, outcomes, samples, timeline.startedMs, fleet);
   return figures;
+}
+
+/** All hosts pull an image that is not measured. @returns the agents' counters after it, by host @throws where a pull fails */
+async function warmUp({ places, dir, signal, say }: RolloutInit, fleet: Fleet, origin: ServedOrigin, image: Image): Promise<(readonly Measured[] | undefined)[]> {
+  await using opened = new AsyncDisposableStack();
+  const base = `${AGENT_URL}/v2/${ORIGIN_NAME}/${image.repository}`;
+  const clients = await Promise.all(places.hosts.map(({ namespace, port }, host) => Client.prepare({ host, namespace, base, image, tries: 1, dir: join(dir, `${port}-warm`) }, opened)));
+  using over = new Abort();
+  const ending = AbortSignal.any([signal, over.signal]);
+  const patience = waited(WARM_PATIENCE_MS, ending).then(async (exhausted) => {
+    if (exhausted || signal.aborted) await Promise.all(clients.map((client) => client.end()));
+  });
+  const outcomes = await Promise.all(clients.map((client) => client.pull()));
+  over.abort();
+  await patience;
+  signal.throwIfAborted();
+  const failed = outcomes.find(({ outcome }) => outcome !== 'right');
+  if (failed !== undefined) throw new Error(`host ${failed.host + 1} could not pull the image that warms up: ${failed.complaint}`);
+  say('all have pulled the image that warms up');
+  await delay(WARM_REST_MS, undefined, { signal });
+  await origin.forget();
+  return fleet.metrics();
 }
 
 /** Lets the clients go, wave by wave, and kills what the plan kills. */
