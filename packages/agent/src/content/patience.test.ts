@@ -37,6 +37,7 @@ test('a repair is waited for although nobody reads', () => {
 
 test('a hedge every five seconds, and no other verdict before a minute', () => {
   const patience = patient();
+  patience.progressed(START);
   const hedges = [];
   for (let ms = 500; ms < 60_000; ms += 500) {
     const { kind } = patience.decide(VIEW, START + ms);
@@ -45,6 +46,14 @@ test('a hedge every five seconds, and no other verdict before a minute', () => {
   }
   expect(hedges).toEqual(Array.from({ length: 11 }, (_, i) => (i + 1) * 5000));
   expect(patience.decide(VIEW, START + 60_000).kind).toBe('stalled');
+});
+
+test('the first byte is waited for longer where there are peers', () => {
+  expect(patient().decide({ ...VIEW, alone: true }, START + 5000).kind).toBe('hedge');
+  const patience = patient();
+  expect(patience.decide(VIEW, START + 14_999).kind).toBe('wait');
+  expect(patience.decide(VIEW, START + 15_000).kind).toBe('hedge');
+  expect(patience.decide(VIEW, START + 20_000).kind).toBe('hedge');
 });
 
 test('no hedge for a chunk that a lease of this host covers, or while bytes come', () => {
@@ -112,6 +121,7 @@ test('who does not starve is never given up', () => {
 
 test('while only hedges bring bytes the next one is asked for at once; not after other bytes', () => {
   const patience = patient();
+  patience.progressed(START);
   expect(patience.decide(VIEW, START + 5000).kind).toBe('hedge');
   patience.progressed(START + 5100, true);
   expect(patience.hedging).toBe(true);

@@ -3,13 +3,15 @@
 //   no reader for lingerMs ─────────────────────────────> close
 //   repairing, no answer for auditMs ───────────────────> unrepaired
 //   starving, the origin fails, no peer has it ─────────> give-up   (after settleMs: peers may not have said what they hold)
-//   starving, no byte for hedgeMs, again every hedgeMs ─> hedge     (and on and on, while hedges alone bring bytes)
+//   starving, no byte for hedgeMs, again every hedgeMs ─> hedge     (and on and on, while hedges alone bring bytes; the first later where peers have only begun)
 //   starving, no byte for stallMs ──────────────────────> stalled
 
 import type { AgentError } from '../errors.ts';
 
 /** Failures of the origin in a row, without a chunk between them, that break a pull whose peers do not hold what it lacks. */
 const MAX_ORIGIN_FAILURES = 3;
+/** Times hedgeMs, for the very first byte among peers: on slow links a crowd takes so long to begin, and each hedge then is a second copy of what is on its way. */
+const FIRST_BYTE_PATIENCE = 3;
 
 export interface PatienceLimits {
   readonly lingerMs: number;
@@ -40,6 +42,7 @@ export class Patience {
   #idleSinceMs: number | undefined;
   #repairingSinceMs = 0;
   #lastByteMs: number;
+  #begun = false;
   #receivedBytes = 0;
   #hedgedAtMs = Number.NEGATIVE_INFINITY;
   /** A hedge was the last thing that brought bytes: the next one need not wait. */
@@ -65,6 +68,7 @@ export class Patience {
   /** @param hedged the bytes came under a hedge lease: whoever should have delivered them still does not */
   progressed(nowMs: number, hedged = false): void {
     this.#lastByteMs = nowMs;
+    this.#begun = true;
     this.#hedging = hedged;
   }
 
@@ -104,7 +108,8 @@ export class Patience {
     const stuckMs = this.stuckMs(starving.sinceMs, nowMs);
     if (stuckMs >= stallMs) return { kind: 'stalled' };
     if (view.covered) return { kind: 'wait' };
-    if (!this.#hedging && (stuckMs < hedgeMs || nowMs - this.#hedgedAtMs < hedgeMs)) return { kind: 'wait' };
+    const patienceMs = this.#begun || view.alone ? hedgeMs : FIRST_BYTE_PATIENCE * hedgeMs;
+    if (!this.#hedging && (stuckMs < patienceMs || nowMs - this.#hedgedAtMs < hedgeMs)) return { kind: 'wait' };
     this.#hedging = false;
     this.#hedgedAtMs = nowMs;
     return { kind: 'hedge' };
