@@ -3,7 +3,7 @@
 // Invariant: a chunk is under at most one live lease (and one hedge), and never leased while a live member that counts holds it.
 // A lease lives until its chunks are read, it is given back, its reader leaves, or its deadline passes without a sign of life.
 // It is never cut while it is read: what an origin has sent by then would leave it twice.
-// Every ready member holds one run being read and one spare, up to twenty of a blob; runs ascend; who was granted least goes first, who is slow not at all (pace.ts).
+// Every ready member holds one run being read and one spare, up to twelve of a blob; runs ascend; who was granted least goes first, who is slow not at all (pace.ts).
 // Pure: time comes in, events go out through BookOutput. Non-goals: digests (vouches.ts), blame (audit.ts), sockets.
 
 import { Bitfield, toRanges, type IndexRange } from '@flotilla/shared/bitfield';
