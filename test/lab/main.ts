@@ -110,6 +110,7 @@ async function build({ trackerRateBps, originRateBps, congestion }: LabOptions, 
     const zone = zones?.hosts.findIndex((members) => members.includes(host));
     hosts.push(await network.attach(`h${host + 1}`, rateBps, zone === undefined ? 0 : zone + 1));
   }
+  await network.introduce([...new Set([origin, tracker, ...hosts])]);
   say(`the network of ${hosts.length} hosts is up`);
   return { network, origin, tracker, hosts, zonePorts };
 }

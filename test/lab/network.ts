@@ -22,6 +22,8 @@ const BUCKET = ['burst', '64kb', 'latency', '50ms'];
 export interface Link {
   readonly namespace: string;
   readonly address: string;
+  /** Of its network card. */
+  readonly mac: string;
   /** Name of the bridge's end. */
   readonly port: string;
   /** Bits per second, each way. */
@@ -87,7 +89,9 @@ export class Network {
   /** A new host. @param zone its number; absent: where the origin is */
   async attach(name: string, rateBps: number, zone = 0): Promise<Link> {
     const at = ++this.#hosts;
-    const link: Link = { namespace: this.#prefix + name, address: `10.77.${at >> 7}.${(at & 127) + 1}`, port: name, rateBps };
+    const [high, low] = [at >> 7, (at & 127) + 1];
+    const mac = ['02', '00', '0a', '4d', ...[high, low].map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
+    const link: Link = { namespace: this.#prefix + name, address: `10.77.${high}.${low}`, mac, port: name, rateBps };
     const signal = this.#signal;
     await this.#addNamespace(link.namespace);
     await run('ip', ['-n', this.#bridge, '-batch', '-'], {
@@ -96,7 +100,7 @@ export class Network {
     });
     await run('ip', ['-n', link.namespace, '-batch', '-'], {
       signal,
-      input: `link set dev lo up\nlink set dev eth0 addrgenmode none up\naddr add ${link.address}/16 dev eth0\n`,
+      input: `link set dev lo up\nlink set dev eth0 address ${mac} addrgenmode none up\naddr add ${link.address}/16 dev eth0\n`,
     });
     if (this.#congestion !== undefined) {
       // By route: a namespace may not choose what the machine does not allow to everybody.
@@ -106,6 +110,18 @@ export class Network {
       await run('tc', ['-n', namespace, 'qdisc', 'add', 'dev', device, 'root', 'tbf', 'rate', `${rateBps}bit`, ...BUCKET], { signal });
     }
     return link;
+  }
+
+  /**
+   * Tells each of these hosts where the others are, for good. The kernel keeps 1024 neighbours that it has to ask for, in all namespaces together:
+   * with 33 hosts that all talk to one another some would find nobody.
+   */
+  async introduce(links: readonly Link[]): Promise<void> {
+    for (const { namespace } of links) {
+      const others = links.filter((link) => link.namespace !== namespace);
+      const input = others.map(({ address, mac }) => `neigh add ${address} lladdr ${mac} dev eth0 nud permanent\n`).join('');
+      await run('ip', ['-n', namespace, '-batch', '-'], { signal: this.#signal, input });
+    }
   }
 
   /** Another rate towards the host, in the middle of what it does. */
