@@ -11,11 +11,9 @@ import type { ImportSeat } from '@flotilla/shared/import-seats';
 import { MAX_RANGES_PER_FRAME, type ExchangeFrame } from '@flotilla/shared/exchange';
 import type { PeerInfo } from '@flotilla/shared/tracker-api';
 import type { ChunkVerdict, Holding, SourceStatus, SwarmHandle, SwarmMember } from '../content/ports.ts';
-import { askedAtOnce } from './asked-at-once.ts';
 import { BlobPeer } from './blob-peer.ts';
 import type { SwarmCounters, SwarmLog } from './counters.ts';
 import type { Arrival, Fetch } from './intake.ts';
-import { Account } from './ledger.ts';
 import type { Link } from './link.ts';
 import { PeerFault } from './peer-fault.ts';
 import type { Place } from './place.ts';
@@ -29,10 +27,6 @@ export type BlobLink = Link<BlobSwarm>;
 const MIN_PATIENCE_MS = 100;
 /** ... and this many times what the peer usually takes. */
 const PATIENCE = 1.5;
-
-/** A request that takes so many times what is usual is late; before the first answer this is taken for usual. */
-const LATE = 2;
-const COLD_MS = 2_500;
 
 export interface NewsWaits {
   /** How long an announcement waits for company. */
@@ -88,10 +82,6 @@ export class BlobSwarm implements SwarmHandle {
   /** Peers of which not every copy is believed, and which are; at most those that were met while it was fetched. */
   readonly #distrusted = new Map<string, (index: number) => boolean>();
   #changed = false;
-  /** What all peers together gave of it. */
-  readonly #all = new Account();
-  /** As many chunks are asked for as should be: somebody may be asked once one has come. */
-  #heldBack = false;
 
   constructor(channel: number, holding: Holding, member: SwarmMember | undefined, context: BlobSwarmContext) {
     this.key = holding.key;
@@ -199,11 +189,7 @@ export class BlobSwarm implements SwarmHandle {
     const { peerId } = link;
     if (this.#picker === undefined || this.#member === undefined) return undefined;
     if (!this.#picker.useful(peerId) && !this.#picker.endgame) return undefined;
-    const { asked } = this.#picker;
-    if (this.#asksEnough(this.#picker, nowMs)) {
-      this.#heldBack = true;
-      return undefined;
-    }
+    const asked = this.#picker.asked;
     const index = this.#picker.pick(peerId, {
       nowMs,
       urgent: this.#member.urgent(),
@@ -235,13 +221,8 @@ export class BlobSwarm implements SwarmHandle {
     const { length } = bytes;
     link.account.delivered(length, nowMs - fetch.sinceMs);
     this.#context.delivered(link, length, nowMs - fetch.sinceMs);
-    this.#all.delivered(length, nowMs - fetch.sinceMs);
     this.#zone?.arrived(link.peerId, fetch.index, nowMs - fetch.sinceMs);
     for (const peerId of picker.arrived(link.peerId, fetch.index)) this.#cancel(peerId, fetch.index);
-    if (this.#heldBack) {
-      this.#heldBack = false;
-      this.#wakeUseful();
-    }
     const act = (verdict: ChunkVerdict): void => this.#judged(link, fetch.index, length, verdict, picker);
     member.accept(fetch.index, digest, bytes, link.peerId).then(act, (error: unknown) => {
       this.#context.log.warn({ digest: this.key.digest, chunk: fetch.index, peer: link.peerId, err: error }, 'chunk was not taken');
@@ -254,10 +235,7 @@ export class BlobSwarm implements SwarmHandle {
     const peer = this.#peers.get(peerId);
     if (peer === undefined) return;
     peer[direction].add(bytes, nowMs);
-    if (direction === 'down') {
-      this.#all.received(bytes, nowMs);
-      this.#zone?.moved();
-    }
+    if (direction === 'down') this.#zone?.moved();
     if (direction === 'up') peer.bytesUp += bytes;
     else peer.bytesDown += bytes;
   }
@@ -267,8 +245,6 @@ export class BlobSwarm implements SwarmHandle {
     if (this.#picker === undefined || this.#member === undefined) return;
     this.#zone?.tick();
     this.#wakeOpened();
-    // Requests that are late by now hold nobody back.
-    if (this.#heldBack) this.#wakeUseful();
     if (this.#picker.endgame || this.#member.urgent() !== undefined) for (const peer of this.#peers.values()) this.#context.wake(peer.link);
   }
 
@@ -423,13 +399,6 @@ export class BlobSwarm implements SwarmHandle {
     picker.settled(index);
     // A chunk that was kept leaves nothing to ask for but what its memory kept others from.
     if (verdict !== 'kept' || this.#context.budget.takeWanting()) this.#context.wakeAll();
-  }
-
-  /** Whether as many chunks are under way as should be. Late ones do not count: their peers may be gone. */
-  #asksEnough(picker: Picker, nowMs: number): boolean {
-    const most = askedAtOnce(picker.known, this.#all.down.rate(nowMs) / this.bytesOf(0));
-    if (picker.asked < most) return false;
-    return picker.asked - picker.askedBefore(nowMs - LATE * (this.#all.latencyMs ?? COLD_MS)) >= most;
   }
 
   #cancel(peerId: string, index: number): void {

@@ -175,25 +175,6 @@ describe('the endgame', () => {
   });
 });
 
-test('what is known is wanted and held by somebody, asked for or not; what was asked for long ago is told apart', () => {
-  const { picker, hold, deliver, unwanted } = setUp(6);
-  expect(picker.known).toBe(0);
-  hold('a', 0, 1, 2, 3);
-  hold('b', 3);
-  expect(picker.known).toBe(4);
-  const first = picker.pick('a', at(10))!;
-  const second = picker.pick('a', at(20))!;
-  expect(picker.known).toBe(4);
-  expect([10, 11, 20, 21].map((ms) => picker.askedBefore(ms))).toEqual([0, 1, 1, 2]);
-  deliver('a', first);
-  expect([picker.known, picker.askedBefore(21)]).toEqual([3, 1]);
-  picker.failed('a', second);
-  expect([picker.known, picker.askedBefore(21)]).toEqual([3, 0]);
-  unwanted.add(second);
-  picker.refresh();
-  expect(picker.known).toBe(2);
-});
-
 test('the budget is shared; one chunk fits however small it is', () => {
   const budget = new Budget(150);
   const make = (bytes: number) => new Picker(3, { budget, random: () => 0, wants: () => true, bytesOf: () => bytes });

@@ -136,25 +136,9 @@ export class Picker {
     return this.#asked.size;
   }
 
-  /** Chunks that are wanted and held by some peer, asked for or not. */
-  get known(): number {
-    return this.#free - this.#buckets[0]!.length + this.#asked.size;
-  }
-
   /** Nothing wanted is left to ask for, and something is still on its way. */
   get endgame(): boolean {
     return this.#free === 0 && this.#asked.size > 0 && this.#duplicates < MAX_DUPLICATES;
-  }
-
-  /** Chunks that were asked for before then and have not come. */
-  askedBefore(ms: number): number {
-    let count = 0;
-    // The map keeps the order of asking.
-    for (const [request] of this.#asked.values()) {
-      if (request!.sinceMs >= ms) break;
-      count++;
-    }
-    return count;
   }
 
   /** Peers that announce the chunk. */

@@ -6,13 +6,13 @@ import { systemTimers } from './timers.ts';
 
 const CHUNK = 64 * 1024;
 
-/** A peer that answers at once. @param latencyMs what its chunks have taken so far */
-function peer(latencyMs?: number): BlobLink {
+/** A peer that answers at once. */
+function peer(): BlobLink {
   return {
     session: { closed: false },
     backoffUntilMs: 0,
     turn: 0,
-    account: { latencyMs },
+    account: { latencyMs: undefined },
     intake: { size: 0, expect: () => undefined },
     outbox: { send: () => undefined },
   } as unknown as BlobLink;
@@ -48,17 +48,5 @@ test('who waits for the shorter limit is asked when that ends, not when the long
   requests.wake(near);
   vi.advanceTimersByTime(100);
   expect(asked.map(([link]) => link)).toEqual([near]);
-  requests.close();
-});
-
-test('whom nobody knows yet is asked first, then who has answered soonest', () => {
-  vi.useFakeTimers({ now: 0 });
-  const [slow, fast, unknown] = [peer(3000), peer(200), peer()];
-  const asked: BlobLink[] = [];
-  const blob = { sourceCount: 3, isPaired: () => true, bytesOf: () => CHUNK, pick: (link: BlobLink) => void asked.push(link) } as unknown as BlobSwarm;
-  const requests = new Requests({ counters: { add: () => undefined }, nowMs: Date.now, timers: systemTimers, isForeign: () => false, limits: () => [new TokenBucket(CHUNK)], fetching: () => [blob], links: () => [] });
-  for (const link of [slow, fast, unknown]) requests.wake(link);
-  vi.advanceTimersByTime(1);
-  expect(asked).toEqual([unknown, fast, slow]);
   requests.close();
 });

@@ -4,7 +4,7 @@
 // would otherwise leave the link idle: where rate x round trip exceeds a chunk, or where there are too few sources to fill the gap.
 // A peer that moves nothing for much longer than a chunk usually takes, from it or from anyone, stalls: all that was asked of it goes
 // elsewhere, and it rests. On slow links a chunk waits for seconds in the uploader's queue: to give up then sends it twice.
-// Which chunk: picker.ts; how many of all peers together: asked-at-once.ts. Pure: the clock and timers are handed in. Invariant: the picker and the peer's intake agree on what is asked of it.
+// Which chunk: picker.ts. Pure: the clock and timers are handed in. Invariant: the picker and the peer's intake agree on what is asked of it.
 
 import type { BlobLink, BlobSwarm } from './blob-swarm.ts';
 import type { SwarmCounters } from './counters.ts';
@@ -57,8 +57,7 @@ export class Requests {
     this.#awake.add(link);
     this.#cancelTurn ??= this.#with.timers.soon(() => {
       this.#cancelTurn = undefined;
-      // Who has answered soonest has the least to send: where few chunks are asked for at a time (asked-at-once.ts), that spreads them evenly.
-      const links = [...this.#awake].sort((a, b) => (a.account.latencyMs ?? 0) - (b.account.latencyMs ?? 0));
+      const links = [...this.#awake];
       this.#awake.clear();
       for (const each of links) this.#fill(each);
     });
