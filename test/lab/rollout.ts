@@ -126,9 +126,7 @@ async function warmUp({ places, dir, signal, say }: RolloutInit, fleet: Fleet, o
   const clients = await Promise.all(places.hosts.map(({ namespace, port }, host) => Client.prepare({ host, namespace, base, image, tries: 1, dir: join(dir, `${port}-warm`) }, opened)));
   using over = new Abort();
   const ending = AbortSignal.any([signal, over.signal]);
-  const patience = waited(WARM_PATIENCE_MS, ending).then(async (exhausted) => {
-    if (exhausted || signal.aborted) await Promise.all(clients.map((client) => client.end()));
-  });
+  const patience = endLate(clients, WARM_PATIENCE_MS, signal, ending);
   const outcomes = await Promise.all(clients.map((client) => client.pull()));
   over.abort();
   await patience;
@@ -152,9 +150,7 @@ async function carryOut({ plan, signal, say }: RolloutInit, clients: readonly Cl
     await (what === 'tracker' ? fleet?.tracker : fleet?.agents[what]?.process)?.end('SIGKILL');
   });
   const patienceS = (plan.fleet ? PATIENCE : 2 * plan.hostsBps.length) * plan.boundS + PATIENCE_S;
-  const patience = waited(patienceS * 1000, ending).then(async (exhausted) => {
-    if (exhausted || signal.aborted) await Promise.all(clients.map((client) => client.end()));
-  });
+  const patience = endLate(clients, patienceS * 1000, signal, ending);
   const outcomes: ClientOutcome[] = [];
   for (const wave of plan.waves) {
     const waveMs = performance.now();
@@ -169,6 +165,12 @@ async function carryOut({ plan, signal, say }: RolloutInit, clients: readonly Cl
   over.abort();
   await Promise.all([...kills, patience]);
   return outcomes;
+}
+
+/** Ends the clients where they take longer than that or the signal aborts. Over then, or once `ending` aborts, as it does with the signal. */
+async function endLate(clients: readonly Client[], ms: number, signal: AbortSignal, ending: AbortSignal): Promise<void> {
+  const exhausted = await waited(ms, ending);
+  if (exhausted || signal.aborted) await Promise.all(clients.map((client) => client.end()));
 }
 
 /** @returns false when it was cut short */
