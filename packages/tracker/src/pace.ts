@@ -19,6 +19,8 @@ const STEP_MS = 200;
 const GAIN_MS = 1_000;
 /** and until those in the middle have gained so many chunks: of fewer a third is chance. */
 const GAIN_CHUNKS = 8;
+/** Who is slow is looked at again once so many are usual: what many peers have sent it at a time comes in all at once now and then. */
+const RECOVER_CHUNKS = 48;
 
 export class Pace {
   readonly #sharers: ReadonlySet<Reader>;
@@ -27,8 +29,9 @@ export class Pace {
   /** From where on is counted what each gains. */
   #marks = new Map<Reader, { readonly atMs: number; readonly held: number }>();
   /** Who gained little when last compared. */
-  #behind = new Set<Reader>();
+  readonly #behind = new Set<Reader>();
   #steppedAtMs = Number.NEGATIVE_INFINITY;
+  #comparedAtMs = Number.NEGATIVE_INFINITY;
   /** Bytes per second from the origin, as of the last step; 0: nobody is slow. */
   #leastRate = 0;
   #othersReadAll = false;
@@ -69,14 +72,21 @@ export class Pace {
   #compareGains(readers: readonly Reader[], nowMs: number): void {
     const marks = new Map(readers.map((reader) => [reader, this.#marks.get(reader) ?? { atMs: nowMs, held: this.#held(reader) }]));
     this.#marks = marks;
+    for (const reader of this.#behind) if (!marks.has(reader)) this.#behind.delete(reader);
+    // All together: the slow ones alone, looked at less often, are no measure of what is usual.
+    if (nowMs - this.#comparedAtMs < GAIN_MS) return;
     const gains = [...marks].filter(([, { atMs }]) => nowMs - atMs >= GAIN_MS).map(([reader, { atMs, held }]) => ({ reader, gained: this.#held(reader) - held, ms: nowMs - atMs }));
-    if (gains.length < USUAL_FROM || median(gains.map(({ gained }) => gained))! < GAIN_CHUNKS) {
-      for (const reader of this.#behind) if (!marks.has(reader)) this.#behind.delete(reader);
-      return;
-    }
+    const others = gains.filter(({ reader }) => !this.#behind.has(reader));
+    if (gains.length < USUAL_FROM || (median(others.map(({ gained }) => gained)) ?? 0) < GAIN_CHUNKS) return;
+    this.#comparedAtMs = nowMs;
     const usual = median(gains.map(({ gained, ms }) => gained / ms))!;
-    this.#behind = new Set(gains.filter(({ reader, gained, ms }) => gained / ms < usual * (this.#behind.has(reader) ? FAST_SHARE : SLOW_SHARE)).map(({ reader }) => reader));
-    for (const { reader } of gains) marks.set(reader, { atMs: nowMs, held: this.#held(reader) });
+    for (const { reader, gained, ms } of gains) {
+      const wasBehind = this.#behind.has(reader);
+      if (wasBehind && usual * ms < RECOVER_CHUNKS) continue;
+      if (gained / ms < usual * (wasBehind ? FAST_SHARE : SLOW_SHARE)) this.#behind.add(reader);
+      else this.#behind.delete(reader);
+      marks.set(reader, { atMs: nowMs, held: this.#held(reader) });
+    }
   }
 
   #isSlow(reader: Reader): boolean {

@@ -16,7 +16,7 @@ import { Bitfield, type IndexRange, type ReadonlyBitfield } from '@flotilla/shar
 /** Bytes that may be asked for or wait for their check at any time, all blobs of this host together. */
 export const MAX_OUTSTANDING_BYTES = 32 * 1024 * 1024;
 /** Duplicate requests of the endgame, per blob and in its whole life. */
-export const MAX_DUPLICATES = 4;
+export const MAX_DUPLICATES = 8;
 /** Holders that a starving chunk must have before it jumps the queue: a single holder serves the rarest first. */
 const URGENT_HOLDERS = 2;
 
