@@ -12,6 +12,7 @@ import type { BareConfig, BareOrder, BareWord } from './bare-peer.ts';
 import type { ClientOutcome } from './clients.ts';
 import type { Image } from './image.ts';
 import { figuresOf, type Figures } from './measure.ts';
+import { useMemoryOnce } from './memory.ts';
 import type { Link } from './network.ts';
 import { machineTime, startIn, type LabProcess } from './processes.ts';
 import type { Places } from './rollout.ts';
@@ -54,6 +55,7 @@ export async function runBare({ places, plan, image, dir, own, signal, say }: Ba
   for (const peer of [...hosts, origin]) await peer.heard('connected', signal);
   say(`${hosts.length} bare peers are connected`);
   const all = [origin, ...hosts].map(({ process }) => process);
+  await useMemoryOnce(places.hosts.length, image.bytes, signal);
   const before = { machine: machineTime(), cpu: all.map((process) => process.cpuSeconds()), frames: await places.network.framesDown() };
 
   const timeline = new Timeline(places.network, opened);

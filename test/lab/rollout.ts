@@ -9,6 +9,7 @@ import { gained, sumBy, type Measured } from './exposition.ts';
 import { AGENT_URL, Fleet, ORIGIN_NAME } from './fleet.ts';
 import { makeImage, type Image } from './image.ts';
 import { figuresOf, type Figures } from './measure.ts';
+import { useMemoryOnce } from './memory.ts';
 import type { Link, Network } from './network.ts';
 import { machineTime } from './processes.ts';
 import { serveImages, type ServedOrigin } from './registry.ts';
@@ -72,6 +73,7 @@ export async function runRollout(init: RolloutInit): Promise<Figures> {
   for (const [host, { namespace, port }] of places.hosts.entries()) {
     clients.push(await Client.prepare({ host, namespace, base, image, tries: plan.tries, dir: join(dir, `${port}-client`) }, opened));
   }
+  await useMemoryOnce(places.hosts.length, image.bytes, signal);
   const baseline = { idle: machineTime(), cpu: cpuSeconds(fleet, origin), frames: await places.network.framesDown() };
 
   const timeline = new Timeline(places.network, opened);
