@@ -131,6 +131,7 @@ export class SimDownload implements SwarmMember {
   event(event: TrackerEvent): void {
     if (event.type === 'grant') this.#granted(event);
     else if (event.type === 'revoke') this.#revoked(event);
+    else if (event.type === 'peers') this.#swarm.connect(event.peers);
   }
 
   /** The fleet has put this host out: it reads what it lacks by itself. */

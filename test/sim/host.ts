@@ -55,6 +55,7 @@ export class SimHost implements WireEnd {
   readonly #accounts = new Map<string, Account>();
   readonly #banned = new Set<string>();
   readonly #downloads = new Map<string, SimDownload>();
+  #standing = new Set<string>();
   #alive = true;
 
   constructor(init: HostInit, world: World) {
@@ -76,6 +77,7 @@ export class SimHost implements WireEnd {
         downloadLimit: new TokenBucket(),
         forged: (from, key, index) => this.#forged(from, key, index),
         connect: (peers) => this.#dial(peers),
+        isStanding: (id) => this.#standing.has(id),
       },
       news,
     );
@@ -125,8 +127,12 @@ export class SimHost implements WireEnd {
     if (!this.#alive) return;
     switch (event.type) {
       case 'mesh':
-      case 'peers':
+        this.#standing = new Set(event.peers.map(({ peerId }) => peerId));
+        this.#exchange.meshChanged();
         this.#dial(event.peers);
+        break;
+      case 'peers':
+        this.#downloads.get(blobId(event.blob as BlobKey))?.event(event);
         break;
       case 'grant': {
         const download = this.#downloads.get(blobId(event.blob as BlobKey));

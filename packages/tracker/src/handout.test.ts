@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { DEGREES, Mesh } from './handout.ts';
-import { Introductions, MAX_EXTRA } from './introductions.ts';
+import { GATHERING_MS, Introductions, MAX_EXTRA } from './introductions.ts';
 import { seededRandom } from './test-swarms.ts';
 
 const names = (count: number): string[] => Array.from({ length: count }, (_, at) => `p${at}`);
@@ -98,14 +98,18 @@ describe('mesh', () => {
 });
 
 describe('introductions', () => {
+  const NO_SEEDS: ReadonlySet<string> = new Set();
+
   class View {
     readonly loads = new Map<string, number>();
     readonly mesh = new Map<string, Set<string>>();
     readonly zones = new Map<string, string>();
     readonly holds = new Map<string, number>();
+    readonly slowOnes = new Set<string>();
     neighbours = (peer: string): ReadonlySet<string> => this.mesh.get(peer) ?? new Set();
     load = (peer: string): number => this.loads.get(peer) ?? 0;
     zone = (peer: string): string | undefined => this.zones.get(peer);
+    slow = (peer: string): boolean => this.slowOnes.has(peer);
     held = (peer: string): number => this.holds.get(peer) ?? 0;
     changeLoad = (peer: string, by: number): void => {
       this.loads.set(peer, this.load(peer) + by);
@@ -117,18 +121,18 @@ describe('introductions', () => {
     view.mesh.set('me', new Set(['p0', 'p1', 'stranger']));
     view.loads.set('p2', 3);
     const introductions = new Introductions(view, seededRandom(1));
-    introductions.join('me');
+    introductions.join('me', -GATHERING_MS);
     const pool = ['me', ...names(10)];
-    expect(introductions.due).toBe(true);
-    const [first] = introductions.settle(pool);
+    expect(introductions.due(0)).toBe(true);
+    const [first] = introductions.settle(pool, NO_SEEDS, 0);
     // Two are known by the mesh: six more. p2 is loaded, so it is not among them.
     expect(first!.peers.toSorted()).toEqual(['p3', 'p4', 'p5', 'p6', 'p7', 'p8']);
-    expect(introductions.due).toBe(false);
+    expect(introductions.due(0)).toBe(false);
     introductions.poolGrew();
-    expect(introductions.settle(pool)).toEqual([]);
+    expect(introductions.settle(pool, NO_SEEDS, 0)).toEqual([]);
     introductions.remove('p3');
     expect(view.load('p3')).toBe(0);
-    expect(introductions.settle(pool.filter((peer) => peer !== 'p3'))).toEqual([{ peer: 'me', peers: ['p9'] }]);
+    expect(introductions.settle(pool.filter((peer) => peer !== 'p3'), NO_SEEDS, 0)).toEqual([{ peer: 'me', peers: ['p9'] }]);
   });
 
   test('half are of the own zone while there are such, however loaded', () => {
@@ -136,8 +140,8 @@ describe('introductions', () => {
     for (const peer of ['me', 'p3', 'p5', 'p7', 'p9', 'p11', 'p13']) view.zones.set(peer, 'here');
     for (const peer of ['p3', 'p5', 'p7', 'p9', 'p11', 'p13']) view.loads.set(peer, 3);
     const introductions = new Introductions(view, seededRandom(1));
-    introductions.join('me');
-    const [first] = introductions.settle(['me', ...names(14)]);
+    introductions.join('me', -GATHERING_MS);
+    const [first] = introductions.settle(['me', ...names(14)], NO_SEEDS, 0);
     expect(first!.peers.filter((peer) => view.zone(peer) === 'here')).toHaveLength(MAX_EXTRA / 2);
   });
 
@@ -145,8 +149,8 @@ describe('introductions', () => {
     const view = new View();
     view.holds.set('seed', 100);
     const introductions = new Introductions(view, seededRandom(1));
-    introductions.join('me');
-    expect(introductions.settle(['me', ...names(20), 'seed'])[0]!.peers).toContain('seed');
+    introductions.join('me', -GATHERING_MS);
+    expect(introductions.settle(['me', ...names(20), 'seed'], NO_SEEDS, 0)[0]!.peers).toContain('seed');
   });
 
   test('a swarm outside of all meshes is connected, and no member is loaded with all of it', () => {
@@ -156,8 +160,8 @@ describe('introductions', () => {
     const links = new Map<string, string[]>();
     for (const peer of names(300)) {
       pool.push(peer);
-      introductions.join(peer);
-      for (const { peer: who, peers } of introductions.settle(pool)) links.set(who, [...(links.get(who) ?? []), ...peers]);
+      introductions.join(peer, -GATHERING_MS);
+      for (const { peer: who, peers } of introductions.settle(pool, NO_SEEDS, 0)) links.set(who, [...(links.get(who) ?? []), ...peers]);
     }
     const both = new Map(pool.map((peer) => [peer, new Set<string>()]));
     for (const [peer, others] of links) {
@@ -172,11 +176,46 @@ describe('introductions', () => {
     expect(Math.max(...pool.map((peer) => view.load(peer)))).toBeLessThanOrEqual(4 * MAX_EXTRA);
   });
 
+  test('while a crowd gathers only whoever knows no seed is introduced, to seeds that have room', () => {
+    const view = new View();
+    const introductions = new Introductions(view, seededRandom(1));
+    const pool = ['me', 'near', ...names(10)];
+    introductions.join('me', 0);
+    expect(introductions.settle(pool, NO_SEEDS, 0)).toEqual([]);
+    expect([introductions.due(GATHERING_MS - 1), introductions.waiting, introductions.due(GATHERING_MS)]).toEqual([false, true, true]);
+    view.loads.set('p2', MAX_EXTRA);
+    expect(introductions.settle(pool, new Set(['p1', 'p2']), 10)).toEqual([{ peer: 'me', peers: ['p1'] }]);
+    expect(introductions.settle(pool, new Set(['p1', 'p2', 'p3']), 20)).toEqual([]);
+    view.mesh.set('near', new Set(['p2']));
+    introductions.join('near', 20);
+    expect(introductions.settle(pool, new Set(['p1', 'p2', 'p3']), 30)).toEqual([]);
+    // Beside p2 it knows who was just introduced to it.
+    const later = introductions.settle(pool, new Set(['p1', 'p2', 'p3']), 20 + GATHERING_MS);
+    expect(later.map(({ peer, peers }) => [peer, peers.length])).toEqual([['me', MAX_EXTRA - 1], ['near', MAX_EXTRA - 2]]);
+  });
+
+  test('who is slow is no source to count on, but better than too few', () => {
+    const view = new View();
+    view.mesh.set('me', new Set(names(MAX_EXTRA)));
+    const introductions = new Introductions(view, seededRandom(1));
+    introductions.join('me', -GATHERING_MS);
+    const pool = ['me', ...names(MAX_EXTRA + 4)];
+    expect(introductions.settle(pool, NO_SEEDS, 0)).toEqual([]);
+    for (const peer of ['p0', 'p1', 'p8', 'p9']) view.slowOnes.add(peer);
+    introductions.paceChanged();
+    expect(introductions.settle(pool, NO_SEEDS, 0)).toEqual([{ peer: 'me', peers: ['p10', 'p11'] }]);
+    introductions.satisfied('me');
+    introductions.join('other', -GATHERING_MS);
+    view.mesh.set('other', new Set(names(8).slice(2)));
+    const [second] = introductions.settle(['other', 'p8', 'p9', ...names(8).slice(2)], NO_SEEDS, 0);
+    expect(second!.peers.toSorted()).toEqual(['p8', 'p9']);
+  });
+
   test('who has finished is not introduced any more', () => {
     const introductions = new Introductions(new View(), seededRandom(1));
-    introductions.join('me');
+    introductions.join('me', -GATHERING_MS);
     introductions.satisfied('me');
     introductions.poolGrew();
-    expect(introductions.settle(['me', 'p1'])).toEqual([]);
+    expect(introductions.settle(['me', 'p1'], NO_SEEDS, 0)).toEqual([]);
   });
 });

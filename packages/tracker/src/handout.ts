@@ -5,16 +5,16 @@
 // every edge is a connection that costs 4 ms of processor time to open. About half of a member's neighbours stand in its own zone, where it has
 // one and they are there, so that chunks go round in the zone; the others bring them in. Pure: randomness is handed in.
 
-/** How many neighbours a member has. */
+/** How many neighbours a member has: as good as equally many, as whoever has fewer than others is served last (docs/decisions/0024). */
 export interface Degrees {
   readonly min: number;
-  /** What a member that joins is given; the rest is room for those after it. */
+  /** What a member that joins is given. */
   readonly target: number;
   /** Even, so that a part in which everybody has so many has no bridges. */
   readonly max: number;
 }
 
-export const DEGREES: Degrees = { min: 12, target: 14, max: 16 };
+export const DEGREES: Degrees = { min: 9, target: 10, max: 10 };
 /** Neighbours that are kept for other zones. */
 const OUTSIDE = 4;
 /** Random members looked at for one new edge before all are. */

@@ -307,6 +307,17 @@ export class LeaseBook {
     if (this.#pace.step(nowMs)) this.#recallSpares();
   }
 
+  /** Another number after each change of who gains little. */
+  get paceChanges(): number {
+    return this.#pace.changes;
+  }
+
+  /** Whether `peer` reads, and gains far less than is usual. */
+  gainsLittle(peer: string): boolean {
+    const reader = this.#readers.get(peer);
+    return reader !== undefined && this.#pace.gainsLittle(reader);
+  }
+
   status(): ReaderStatus[] {
     return [...this.#readers.values()].map(({ peer, leases, grantedBytes }) => ({ peerId: peer, held: this.holdings.count(peer), leases: leases.length, grantedBytes }));
   }

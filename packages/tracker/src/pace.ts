@@ -35,6 +35,7 @@ export class Pace {
   /** Bytes per second from the origin, as of the last step; 0: nobody is slow. */
   #leastRate = 0;
   #othersReadAll = false;
+  #changes = 0;
 
   /**
    * @param sharers the readers that may be given runs, as they are at any time
@@ -83,10 +84,22 @@ export class Pace {
     for (const { reader, gained, ms } of gains) {
       const wasBehind = this.#behind.has(reader);
       if (wasBehind && usual * ms < RECOVER_CHUNKS) continue;
-      if (gained / ms < usual * (wasBehind ? FAST_SHARE : SLOW_SHARE)) this.#behind.add(reader);
+      const isBehind = gained / ms < usual * (wasBehind ? FAST_SHARE : SLOW_SHARE);
+      if (isBehind) this.#behind.add(reader);
       else this.#behind.delete(reader);
+      if (isBehind !== wasBehind) this.#changes++;
       marks.set(reader, { atMs: nowMs, held: this.#held(reader) });
     }
+  }
+
+  /** Another number after each change of who gains little. */
+  get changes(): number {
+    return this.#changes;
+  }
+
+  /** Whether it gained little when last compared. */
+  gainsLittle(reader: Reader): boolean {
+    return this.#behind.has(reader);
   }
 
   #isSlow(reader: Reader): boolean {

@@ -73,6 +73,7 @@ export class Swarm {
   readonly #out: SwarmOutput;
   #map: { readonly version: number; readonly bytes: Uint8Array } | undefined;
   #nowMs = 0;
+  #paceChanges = 0;
   #badUntilMs = 0;
 
   constructor({ key, number, blob, epoch, random, view, runSizes }: SwarmInit, out: SwarmOutput) {
@@ -113,7 +114,7 @@ export class Swarm {
 
   /** Whether time alone may change something here. */
   get active(): boolean {
-    return this.book.active || this.#vouches.hasFresh || this.#audit.active || this.introductions.due;
+    return this.book.active || this.#vouches.hasFresh || this.#audit.active || this.introductions.waiting;
   }
 
   /** Nobody holds it, nobody wants it. */
@@ -137,6 +138,7 @@ export class Swarm {
   // ---- what members say
 
   want(peer: string, message: Message<'want'>, nowMs: number): void {
+    this.#nowMs = nowMs;
     // Before it joins: it is told everything once, not the newest twice.
     this.#pushFresh();
     const { good, stale } = this.#invalidations.split(message.have, message.round);
@@ -164,6 +166,7 @@ export class Swarm {
 
   /** @param round the `invalid` that `peer` last heard of */
   have(peer: string, ranges: readonly IndexRange[], round: number | undefined, nowMs: number): void {
+    this.#nowMs = nowMs;
     this.#vet(peer);
     for (const range of this.#invalidations.split(ranges, round).good) this.book.have(peer, range, nowMs);
     this.#settleMember(peer);
@@ -306,6 +309,10 @@ export class Swarm {
       this.grant(nowMs);
       if (this.#audit.active) this.#audit.tick(nowMs);
     }
+    if (this.#paceChanges !== this.book.paceChanges) {
+      this.#paceChanges = this.book.paceChanges;
+      this.introductions.paceChanged();
+    }
     if (tellFresh || this.#anyReadsRanges) this.#pushFresh();
   }
 
@@ -352,7 +359,7 @@ export class Swarm {
   #settleMember(peer: string): void {
     if (!this.book.readers.has(peer)) return;
     if (this.book.holdings.complete(peer)) this.introductions.satisfied(peer);
-    else this.introductions.join(peer);
+    else this.introductions.join(peer, this.#nowMs);
   }
 
   /** `peer` vouched for something wrong: whatever else it said of this blob is doubted. */

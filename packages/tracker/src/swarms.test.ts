@@ -160,7 +160,7 @@ describe('who is told of whom', () => {
     fleet.pass(50);
     for (const peer of all.slice(100, 130)) fleet.say(peer, { type: 'inventory', seeds: [blob], complete: true });
     fleet.say('peer-0', want(blob), need(blob, 2));
-    fleet.pass(50);
+    fleet.pass(1_000);
     const mesh = new Set(fleet.told('peer-0', 'mesh').at(-1)!.peers.map(({ peerId }) => peerId));
     const inMesh = all.slice(100, 130).filter((peer) => mesh.has(peer)).length;
     const introduced = fleet.told('peer-0', 'peers').flatMap(({ peers }) => peers.map(({ peerId }) => peerId));

@@ -189,7 +189,7 @@ export class Swarms {
     for (const swarm of this.#inTurn()) {
       if (!this.#active.has(swarm)) continue;
       swarm.tick(nowMs, leasing, tellFresh);
-      if (swarm.introductions.due) this.#introduce(swarm);
+      if (swarm.introductions.due(nowMs)) this.#introduce(swarm, nowMs);
       this.#place(swarm);
     }
     this.settle(nowMs);
@@ -365,6 +365,7 @@ export class Swarms {
       zone: (peer: string) => this.#agents.get(peer)?.zone,
       neighbours: (peer: string) => this.#mesh.neighbours(peer),
       load: (peer: string) => this.#agents.get(peer)?.load ?? 0,
+      slow: (peer: string): boolean => swarm.book.gainsLittle(peer),
       held: (peer: string): number => swarm.book.holdings.count(peer),
       changeLoad: (peer: string, by: number) => {
         const agent = this.#agents.get(peer);
@@ -421,14 +422,14 @@ export class Swarms {
     }
   }
 
-  #introduce(swarm: Swarm): void {
+  #introduce(swarm: Swarm, nowMs: number): void {
     if (this.#mesh.full) {
       swarm.introductions.passOver();
       return;
     }
     const { readers, holdings } = swarm.book;
     const pool = new Set([...readers.keys(), ...holdings.seeds, ...holdings.partials()]);
-    for (const { peer, peers } of swarm.introductions.settle([...pool])) this.#send(peer, { type: 'peers', blob: swarm.blob, peers: this.#infos(peers) });
+    for (const { peer, peers } of swarm.introductions.settle([...pool], holdings.seeds, nowMs)) this.#send(peer, { type: 'peers', blob: swarm.blob, peers: this.#infos(peers) });
   }
 
   #infos(peers: Iterable<string>): PeerInfo[] {

@@ -58,7 +58,7 @@ export interface BlobSwarmContext {
   wakeAll(): void;
   /** The peer sent bytes that contradict the digest that it sent with them. */
   forged(peerId: string, key: BlobKey, index: number): void;
-  connect(peers: readonly PeerInfo[]): void;
+  connect(blob: BlobSwarm, peers: readonly PeerInfo[]): void;
   /** The member has left. */
   left(blob: BlobSwarm): void;
 }
@@ -69,6 +69,8 @@ export class BlobSwarm implements SwarmHandle {
   /** Our own number of the blob, the same to every peer. */
   readonly channel: number;
   readonly chunks: number;
+  /** Peers outside of the standing mesh that the tracker introduced for it. */
+  readonly introduced = new Set<string>();
   /** What uploads are read from. */
   holding: Holding;
   readonly #context: BlobSwarmContext;
@@ -305,7 +307,7 @@ export class BlobSwarm implements SwarmHandle {
   }
 
   connect(peers: readonly PeerInfo[]): void {
-    this.#context.connect(peers);
+    this.#context.connect(this, peers);
   }
 
   importer(seat: ImportSeat | undefined): void {

@@ -6,17 +6,19 @@ import { Bitfield } from '@flotilla/shared/bitfield';
 import type { BlobKey } from '@flotilla/shared/chunk-map';
 import type { Digest } from '@flotilla/shared/digest';
 import type { ExchangeFrame } from '@flotilla/shared/exchange';
+import type { SwarmHandle } from '../content/ports.ts';
 import type { BlobLink } from './blob-swarm.ts';
 import { Exchange } from './exchange.ts';
 import { Account } from './ledger.ts';
 import { TokenBucket } from './limits.ts';
 import { Link } from './link.ts';
+import { MemoryMember } from './memory-member.ts';
 import type { ReadyFrame } from './session.ts';
 
 const key: BlobKey = { digest: `sha256:${'a'.repeat(64)}` as Digest, size: 64 * 1024 };
 
 /** A host that holds the blob, and what it says to its one peer. */
-function holder(peerId: string) {
+function holder(peerId: string, isStanding = () => true) {
   const have = new Bitfield(1);
   have.set(0);
   const said: ExchangeFrame[] = [];
@@ -39,6 +41,7 @@ function holder(peerId: string) {
     downloadLimit: new TokenBucket(undefined),
     forged: ignore,
     connect: ignore,
+    isStanding,
   });
   const outbox = { send: (frame: ExchangeFrame) => void said.push(frame), later: ignore, sendChunk: ignore, dropChunk: () => false, blockedMs: () => 0 };
   const link: BlobLink = new Link({ peerId, closed: false, outbox, close: ignore }, new Account(), ignore, 0);
@@ -80,4 +83,21 @@ test('who comes just after this side has left the blob is answered a moment late
   for (const act of a.timers) act();
   await nextTurn();
   expect(a.said.map(({ type }) => type)).toEqual(['interest', 'bitfield']);
+});
+
+test('a blob that is fetched is named to the standing mesh and to whom the tracker introduced, to nobody else', () => {
+  let standing = false;
+  const { exchange, said } = holder('b', () => standing);
+  const fetch = (digest: string): SwarmHandle => exchange.join(new MemoryMember({ digest: `sha256:${digest.repeat(64)}` as Digest, size: key.size }));
+  const named = (): string[] => said.flatMap((frame) => (frame.type === 'interest' ? [frame.digest.slice(7, 8)] : []));
+  const first = fetch('1');
+  fetch('2');
+  expect(named()).toEqual([]);
+  first.connect([{ peerId: 'b', addresses: [] }]);
+  expect(named()).toEqual(['1']);
+  standing = true;
+  exchange.meshChanged();
+  expect(named()).toEqual(['1', '2']);
+  fetch('3');
+  expect(named()).toEqual(['1', '2', '3']);
 });

@@ -4,6 +4,9 @@
 //   interest both ways ──> paired: bitfield once, then have, reading, request, chunk, cancel, busy
 //   leave ──> unpaired; a side that only uploaded leaves as well
 //
+// A blob that this host fetches is named to the standing mesh and to whom the tracker introduced for it, not to whoever else is connected: connections
+// outlive what they were made for, and a fleet in which all trade with all is slower than one in which each trades with a few (docs/decisions/0024).
+//
 // Invariants: a frame names a channel that its sender has opened, and indexes within the blob: anything else is a fault.
 // Bounds: MAX_INTERESTS blobs per peer and side, MAX_NAMED where there is a choice; a blob that nobody trades and this host does not fetch is forgotten.
 
@@ -50,6 +53,8 @@ export interface ExchangeComponents {
   readonly place?: Place | undefined;
   readonly forged: (peerId: string, key: BlobKey, index: number) => void;
   readonly connect: (peers: readonly PeerInfo[]) => void;
+  /** Whether the peer is of the standing mesh. */
+  readonly isStanding: (peerId: string) => boolean;
 }
 
 export class Exchange implements Swarm {
@@ -93,7 +98,7 @@ export class Exchange implements Swarm {
       delivered: (link, chunkBytes, latencyMs) => this.#requests.delivered(link, chunkBytes, latencyMs),
       wakeAll: () => this.#requests.wakeAll(),
       forged: components.forged,
-      connect: components.connect,
+      connect: (blob, peers) => this.#introduced(blob, peers),
       left: (blob) => {
         this.#fetching = this.#fetching.filter((each) => each !== blob);
         for (const link of this.#links.values()) if (!blob.isPaired(link)) this.#unname(link, blob);
@@ -120,7 +125,7 @@ export class Exchange implements Swarm {
     if (before !== undefined) this.#forget(before);
     const blob = this.#open(member, member);
     this.#fetching.push(blob);
-    for (const link of this.#links.values()) this.#name(link, blob);
+    for (const link of this.#links.values()) if (this.#with.isStanding(link.peerId)) this.#name(link, blob);
     return blob;
   }
 
@@ -141,7 +146,15 @@ export class Exchange implements Swarm {
 
   opened(link: BlobLink): void {
     this.#links.set(link.peerId, link);
-    for (const blob of this.#fetching) this.#name(link, blob);
+    for (const blob of this.#fetching) if (this.#seeks(blob, link.peerId)) this.#name(link, blob);
+  }
+
+  /** Peers that are standing have become others. */
+  meshChanged(): void {
+    for (const link of this.#links.values()) {
+      if (!this.#with.isStanding(link.peerId)) continue;
+      for (const blob of this.#fetching) this.#name(link, blob);
+    }
   }
 
   closed(link: BlobLink): void {
@@ -204,6 +217,19 @@ export class Exchange implements Swarm {
   }
 
   // ---- inside
+
+  #seeks(blob: BlobSwarm, peerId: string): boolean {
+    return this.#with.isStanding(peerId) || blob.introduced.has(peerId);
+  }
+
+  #introduced(blob: BlobSwarm, peers: readonly PeerInfo[]): void {
+    for (const { peerId } of peers) {
+      blob.introduced.add(peerId);
+      const link = this.#links.get(peerId);
+      if (link !== undefined) this.#name(link, blob);
+    }
+    this.#with.connect(peers);
+  }
 
   #interest(link: BlobLink, channel: number, digest: string, size: number): void {
     if (!isDigest(digest) || !Number.isSafeInteger(size) || size > MAX_BLOB_BYTES) throw new PeerFault('PEER_PROTOCOL', 'interest in what is no blob');

@@ -214,7 +214,7 @@ describe('members that lie or stall cost time only', () => {
     expect(host.forged.map((report) => report.peerId)).toEqual([raw.peerId]);
     expect(host.swarm.status().bans.map((ban) => ban.peerId)).toEqual([raw.peerId]);
     await expect(raw.greet(host.info, fleet.membership(raw.peerId))).rejects.toThrow();
-    host.swarm.connect([honest.info]);
+    host.swarm.setMesh([honest.info]);
     await mine.finished;
     expect(mine.bytes.equals(bytes)).toBe(true);
     expect([...mine.from.keys()]).toEqual([honest.info.peerId]);
@@ -239,7 +239,7 @@ describe('members that lie or stall cost time only', () => {
     await host.counted('conflict_chunks', chunkCount(key.size));
     expect(asked.toSorted((a, b) => a - b)).toEqual(Array.from({ length: chunkCount(key.size) }, (_, index) => index));
     expect(host.forged).toEqual([]);
-    host.swarm.connect([honest.info]);
+    host.swarm.setMesh([honest.info]);
     await mine.finished;
     expect(mine.bytes.equals(bytes)).toBe(true);
     expect(asked).toHaveLength(chunkCount(key.size));
@@ -268,7 +268,7 @@ describe('members that lie or stall cost time only', () => {
     const requests = kinds(stream).filter((kind) => kind === 'request').length;
     const honest = await fleet.start();
     honest.holdings.add(new MemoryMember(key, bytes));
-    host.swarm.connect([honest.info]);
+    host.swarm.setMesh([honest.info]);
     await mine.finished;
     expect(mine.from).toEqual(new Map([[raw.peerId, 1], [honest.info.peerId, chunkCount(key.size) - 1]]));
     expect(kinds(stream).filter((kind) => kind === 'request')).toHaveLength(requests);
@@ -285,7 +285,7 @@ describe('members that lie or stall cost time only', () => {
     const request = await stream.next('request');
     const honest = await fleet.start();
     honest.holdings.add(new MemoryMember(key, bytes));
-    host.swarm.connect([honest.info]);
+    host.swarm.setMesh([honest.info]);
     await mine.finished;
     expect(mine.bytes.equals(bytes)).toBe(true);
     // Taken back: by the endgame's duplicate, or because it stalled.
@@ -446,8 +446,8 @@ describe('two streams with one peer', () => {
       other.holdings.add(new MemoryMember(key, bytes));
       const mine = new MemoryMember(key);
       host.join(mine);
-      host.swarm.connect([other.info]);
-      other.swarm.connect([host.info]);
+      host.swarm.setMesh([other.info]);
+      other.swarm.setMesh([host.info]);
       await mine.finished;
       expect(mine.bytes.equals(bytes)).toBe(true);
       expect(host.swarm.status().peers).toHaveLength(1);

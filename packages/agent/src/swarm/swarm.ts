@@ -165,6 +165,7 @@ export class PeerSwarm implements Swarm {
       place: init.zone === undefined ? undefined : { selfId: this.peerId, zone: init.zone },
       forged: (peerId, key, index) => this.#forged(peerId, key, index),
       connect: (peers) => this.#mesh.connect(peers),
+      isStanding: (peerId) => this.#mesh.isStanding(peerId),
     });
     const silenceMs = init.silenceMs ?? SILENCE_MS;
     this.#liveness = new Liveness({
@@ -215,11 +216,7 @@ export class PeerSwarm implements Swarm {
   /** Whom to be connected to, in place of the last mesh. */
   setMesh(peers: readonly PeerInfo[]): void {
     this.#mesh.set(peers);
-  }
-
-  /** Connects to extra peers. */
-  connect(peers: readonly PeerInfo[]): void {
-    this.#mesh.connect(peers);
+    this.#exchange.meshChanged();
   }
 
   setLimits(limits: { upload?: number | undefined; download?: number | undefined; zone?: number | undefined }): void {
@@ -418,10 +415,11 @@ export class PeerSwarm implements Swarm {
     for (const link of this.#links.values()) {
       const { session } = link;
       session.recheck();
-      const busy = link.named.size > 0 || link.interests.size > 0 || this.#mesh.isStanding(link.peerId) || session.openedBy !== this.peerId;
+      const fetches = [...link.named.values()].some((blob) => blob.fetching);
+      const busy = fetches || this.#mesh.isStanding(link.peerId) || session.openedBy !== this.peerId;
       const sinceMs = busy ? nowMs : (this.#idleSinceMs.get(link) ?? nowMs);
       this.#idleSinceMs.set(link, sinceMs);
-      if (nowMs - sinceMs >= IDLE_MS) session.close(new PeerFault('PEER_CLOSED', 'idle'));
+      if (nowMs - Math.max(sinceMs, link.account.usedAtMs) >= IDLE_MS) session.close(new PeerFault('PEER_CLOSED', 'idle'));
     }
   }
 }

@@ -74,6 +74,7 @@ test.each([
   const near = await fleet.start({ zone: 'there', ...here });
   const far = await fleet.start({ zone: 'here', ...here });
   seed.swarm.setMesh([near.info, far.info]);
+  for (const { swarm } of [near, far]) swarm.setMesh([seed.info]);
   await seed.counted('sessions_opened', 2);
   seed.holdings.add(new MemoryMember(key, bytes));
   const members = [near, far].map((host) => {
