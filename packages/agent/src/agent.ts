@@ -389,6 +389,7 @@ function createCoordinator(
         active.meshSize = peers.length;
         active.swarm?.setMesh(peers);
       },
+      onConnected: (connected) => active.swarm?.trackerChanged(connected),
       mayName: (source) => config.tellPrivateNames || source.private !== true,
       describe: () => ({
         addresses: active.swarm?.addresses ?? [],

@@ -1,29 +1,39 @@
 // For one blob: which peers outside of its mesh a member should connect to, so that everybody has sources.
 //
-// A member has enough when MAX_EXTRA peers of the swarm are its neighbours in the mesh, were introduced to it, or it to them; who is slow does not
+// A member has enough when ENOUGH peers of the swarm are its neighbours in the mesh, were introduced to it, or it to them; who is slow does not
 // count, as whoever has a few more of those than others would have the blob last.
 // While a crowd gathers nobody is introduced, as most neighbours are about to come: more connections than the mesh has only slow it down
-// (docs/decisions/0024). But who joins when others have the whole blob already is introduced to those at once, unless it knows one.
-// The least loaded go first, holders of more before holders of less; half of them from the member's own zone, where it has one. From a large swarm a random sample is weighed, not all.
+// (docs/decisions/0024). But who joins when others have the whole blob already, and knows none of them, is introduced at once to one or two that have room.
+// Whom it was introduced to for another blob goes first, then the least loaded, then holders of more; half of them from the member's own zone, where it has
+// one. From a large swarm a random sample is weighed, not all. An introduction lasts while either of the two fetches the blob.
 // Pure: clock and randomness are handed in.
 
-export const MAX_EXTRA = 8;
+/** Sources that a member needs. */
+export const ENOUGH = 8;
+/** Whoever has so many connections beyond its mesh is not one of the first that a gathering crowd is sent to. */
+const ROOM = 8;
+const FIRST_SEEDS = 2;
 const SAMPLE = 32;
-/** Whoever wants the blob at the same moment as this member has said so by then. */
+/** Whoever wants the blob at the same moment as this member has said so by then, */
 export const GATHERING_MS = 1_000;
+/** and by then, where nobody has joined for so long. */
+export const QUIET_MS = 250;
 
 export interface IntroductionView {
   /** Where a peer stands, if it says so. */
   zone(peer: string): string | undefined;
   /** Neighbours in the standing mesh. */
   neighbours(peer: string): ReadonlySet<string>;
-  /** How many connections beyond its mesh a peer was handed out for already. */
-  load(peer: string): number;
   /** Whether the peer gains far less than is usual. */
   slow(peer: string): boolean;
   /** Chunks that the peer holds. */
   held(peer: string): number;
-  changeLoad(peer: string, by: number): void;
+  /** How many connections beyond its mesh a peer has for what is being fetched. */
+  load(peer: string): number;
+  /** Whether the two are connected by an introduction for another blob. */
+  acquainted(a: string, b: string): boolean;
+  link(a: string, b: string): void;
+  unlink(a: string, b: string): void;
 }
 
 export class Introductions {
@@ -35,6 +45,7 @@ export class Introductions {
   readonly #short = new Map<string, number>();
   /** Somebody came or went, or has the whole blob now. */
   #due = false;
+  #joinedAtMs = -Infinity;
   /** When the next of those has waited for its neighbours. */
   #gatheredAtMs = Infinity;
 
@@ -46,43 +57,35 @@ export class Introductions {
   /** `peer` fetches the blob from now on. */
   join(peer: string, nowMs: number): void {
     if (this.#fetching.has(peer)) return;
+    // It has forgotten whom it was introduced to when it last fetched it.
+    this.#forget(peer);
     this.#fetching.add(peer);
+    this.#joinedAtMs = nowMs;
     this.#lacks(peer, nowMs);
     this.#due = true;
   }
 
-  /** `peer` fetches no more; those that it was introduced to keep it. */
+  /** `peer` fetches no more; those that it was introduced to, and fetch, keep it. */
   satisfied(peer: string): void {
-    if (this.#fetching.delete(peer)) this.#due = true;
     this.#short.delete(peer);
+    if (!this.#fetching.delete(peer)) return;
+    this.#due = true;
+    for (const other of this.#links.get(peer) ?? []) if (!this.#fetching.has(other)) this.#unlink(peer, other);
   }
 
-  /** `peer` is gone: whoever was introduced to it may need another. */
+  /** `peer` is gone: who was introduced to it, or is its neighbour, may need another. */
   remove(peer: string): void {
     this.satisfied(peer);
-    for (const other of this.#links.get(peer) ?? []) {
-      this.#links.get(other)?.delete(peer);
-      this.#view.changeLoad(other, -1);
-      this.#view.changeLoad(peer, -1);
-      // It has waited for its neighbours before.
-      if (this.#fetching.has(other)) this.#lacks(other, -Infinity);
-    }
-    this.#links.delete(peer);
+    this.#forget(peer);
+    for (const other of this.#view.neighbours(peer)) this.neighboursChanged(other);
     this.#due = true;
   }
 
-  /** Whether somebody may lack sources, and something changed since nobody could be found. */
-  due(nowMs: number): boolean {
-    return this.#short.size > 0 && (this.#due || nowMs >= this.#gatheredAtMs);
-  }
-
-  /** Whether it will be due without anything being said. */
-  get waiting(): boolean {
-    return this.#short.size > 0 && (this.#due || this.#gatheredAtMs < Infinity);
-  }
-
-  /** There may be more to choose from. */
-  poolGrew(): void {
+  /** The mesh of `peer` is not what it was. */
+  neighboursChanged(peer: string): void {
+    // It has waited for its neighbours before.
+    if (!this.#fetching.has(peer)) return;
+    this.#lacks(peer, -Infinity);
     this.#due = true;
   }
 
@@ -92,10 +95,25 @@ export class Introductions {
     this.#due = true;
   }
 
+  /** There may be more to choose from. */
+  poolGrew(): void {
+    this.#due = true;
+  }
+
   /** Nobody needs introductions: all know all. */
   passOver(): void {
     this.#due = false;
     this.#gatheredAtMs = Infinity;
+  }
+
+  /** Whether somebody may lack sources, and something changed, or enough time passed, since nobody could be found. */
+  due(nowMs: number): boolean {
+    return this.#short.size > 0 && (this.#due || nowMs >= this.#gatheredAtMs);
+  }
+
+  /** Whether it will be due without anything being said. */
+  get waiting(): boolean {
+    return this.#short.size > 0 && (this.#due || this.#gatheredAtMs < Infinity);
   }
 
   /**
@@ -106,14 +124,14 @@ export class Introductions {
   settle(pool: readonly string[], seeds: ReadonlySet<string>, nowMs: number): { peer: string; peers: string[] }[] {
     const introductions: { peer: string; peers: string[] }[] = [];
     const trading = new Set(pool);
-    const free = [...seeds].filter((seed) => this.#view.load(seed) < MAX_EXTRA);
     this.#due = false;
     this.#gatheredAtMs = Infinity;
     for (const [peer, sinceMs] of this.#short) {
-      const gathers = nowMs < sinceMs + GATHERING_MS;
-      if (gathers) this.#gatheredAtMs = Math.min(this.#gatheredAtMs, sinceMs + GATHERING_MS);
-      if (gathers && this.#knowsOne(peer, seeds)) continue;
-      const peers = this.#introduce(peer, gathers ? free : pool, trading);
+      const gatheredAtMs = this.#gathered(sinceMs);
+      const gathers = nowMs < gatheredAtMs;
+      if (gathers) this.#gatheredAtMs = Math.min(this.#gatheredAtMs, gatheredAtMs);
+      const peers = gathers ? this.#firstSeeds(peer, seeds) : this.#introduce(peer, pool, trading);
+      for (const other of peers) this.#link(peer, other);
       if (peers.length > 0) introductions.push({ peer, peers });
     }
     return introductions;
@@ -122,32 +140,42 @@ export class Introductions {
   #lacks(peer: string, sinceMs: number): void {
     if (this.#short.has(peer)) return;
     this.#short.set(peer, sinceMs);
-    this.#gatheredAtMs = Math.min(this.#gatheredAtMs, sinceMs + GATHERING_MS);
+    this.#gatheredAtMs = Math.min(this.#gatheredAtMs, this.#gathered(sinceMs));
   }
 
-  #knowsOne(peer: string, seeds: ReadonlySet<string>): boolean {
-    for (const other of this.#view.neighbours(peer)) if (seeds.has(other)) return true;
-    for (const other of this.#links.get(peer) ?? []) if (seeds.has(other)) return true;
-    return false;
+  #gathered(sinceMs: number): number {
+    return Math.min(sinceMs + GATHERING_MS, Math.max(sinceMs, this.#joinedAtMs) + QUIET_MS);
+  }
+
+  #met(peer: string): Set<string> {
+    return new Set([...this.#view.neighbours(peer), ...(this.#links.get(peer) ?? [])]);
+  }
+
+  /** A gathering crowd must not all be sent to one host. */
+  #firstSeeds(peer: string, seeds: ReadonlySet<string>): string[] {
+    for (const other of this.#met(peer)) if (seeds.has(other)) return [];
+    const free = this.#sample([...seeds]).filter((seed) => seed !== peer && this.#view.load(seed) < ROOM);
+    return this.#choose(peer, this.#best(peer, free), FIRST_SEEDS);
   }
 
   #introduce(peer: string, pool: readonly string[], trading: ReadonlySet<string>): string[] {
-    const met = new Set([...this.#view.neighbours(peer), ...(this.#links.get(peer) ?? [])]);
+    const met = this.#met(peer);
     const isSlow = (other: string): boolean => this.#view.slow(other);
     const known = [...met].filter((other) => trading.has(other));
-    const lacks = MAX_EXTRA - known.filter((other) => !isSlow(other)).length;
+    const lacks = ENOUGH - known.filter((other) => !isSlow(other)).length;
     if (lacks <= 0) {
       this.#short.delete(peer);
       return [];
     }
-    const fitting = this.#sample(pool)
-      .filter((other) => other !== peer && !met.has(other))
-      .sort((a, b) => this.#view.load(a) - this.#view.load(b) || this.#view.held(b) - this.#view.held(a));
+    const fitting = this.#best(peer, this.#sample(pool).filter((other) => other !== peer && !met.has(other)));
     const chosen = this.#choose(peer, fitting.filter((other) => !isSlow(other)), lacks);
     // Slow ones are better than few.
-    const more = this.#choose(peer, fitting.filter(isSlow), MAX_EXTRA - known.length - chosen.length);
-    for (const other of [...chosen, ...more]) this.#link(peer, other);
-    return [...chosen, ...more];
+    return [...chosen, ...this.#choose(peer, fitting.filter(isSlow), ENOUGH - known.length - chosen.length)];
+  }
+
+  #best(peer: string, others: readonly string[]): string[] {
+    const isStrange = (other: string): number => (this.#view.acquainted(peer, other) ? 0 : 1);
+    return others.toSorted((a, b) => isStrange(a) - isStrange(b) || this.#view.load(a) - this.#view.load(b) || this.#view.held(b) - this.#view.held(a));
   }
 
   /** The first of `fitting`, but half of them from the peer's own zone, where chunks are to go round. */
@@ -170,7 +198,22 @@ export class Introductions {
       let links = this.#links.get(from);
       if (links === undefined) this.#links.set(from, (links = new Set()));
       links.add(to);
-      this.#view.changeLoad(from, 1);
     }
+    this.#view.link(a, b);
+  }
+
+  #unlink(a: string, b: string): void {
+    this.#links.get(a)?.delete(b);
+    this.#links.get(b)?.delete(a);
+    this.#view.unlink(a, b);
+  }
+
+  /** Whoever was introduced to `peer` may lack a source. */
+  #forget(peer: string): void {
+    for (const other of this.#links.get(peer) ?? []) {
+      this.#unlink(peer, other);
+      this.neighboursChanged(other);
+    }
+    this.#links.delete(peer);
   }
 }

@@ -73,7 +73,11 @@ export class Pace {
   #compareGains(readers: readonly Reader[], nowMs: number): void {
     const marks = new Map(readers.map((reader) => [reader, this.#marks.get(reader) ?? { atMs: nowMs, held: this.#held(reader) }]));
     this.#marks = marks;
-    for (const reader of this.#behind) if (!marks.has(reader)) this.#behind.delete(reader);
+    for (const reader of this.#behind) {
+      if (marks.has(reader)) continue;
+      this.#behind.delete(reader);
+      this.#changes++;
+    }
     // All together: the slow ones alone, looked at less often, are no measure of what is usual.
     if (nowMs - this.#comparedAtMs < GAIN_MS) return;
     const gains = [...marks].filter(([, { atMs }]) => nowMs - atMs >= GAIN_MS).map(([reader, { atMs, held }]) => ({ reader, gained: this.#held(reader) - held, ms: nowMs - atMs }));

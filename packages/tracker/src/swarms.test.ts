@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { unpackDigests } from '@flotilla/shared/tracker-api';
+import { ENOUGH } from './introductions.ts';
 import { blobOf, chunksOf, need, TestFleet, trueDigest, want } from './test-swarms.ts';
 
 describe('digests', () => {
@@ -159,13 +160,14 @@ describe('who is told of whom', () => {
     fleet.join(...all);
     fleet.pass(50);
     for (const peer of all.slice(100, 130)) fleet.say(peer, { type: 'inventory', seeds: [blob], complete: true });
-    fleet.say('peer-0', want(blob), need(blob, 2));
+    // It asks for no leases: time alone keeps the swarm going.
+    fleet.say('peer-0', want(blob));
     fleet.pass(1_000);
     const mesh = new Set(fleet.told('peer-0', 'mesh').at(-1)!.peers.map(({ peerId }) => peerId));
     const inMesh = all.slice(100, 130).filter((peer) => mesh.has(peer)).length;
     const introduced = fleet.told('peer-0', 'peers').flatMap(({ peers }) => peers.map(({ peerId }) => peerId));
     expect(introduced.every((peer) => !mesh.has(peer) && all.slice(100, 130).includes(peer))).toBe(true);
-    expect(introduced).toHaveLength(8 - Math.min(8, inMesh));
+    expect(introduced).toHaveLength(ENOUGH - Math.min(ENOUGH, inMesh));
     fleet.pass(500);
     expect(fleet.told('peer-0', 'peers')).toHaveLength(1);
   });

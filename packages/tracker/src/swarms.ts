@@ -8,6 +8,7 @@ import type { IndexRange } from '@flotilla/shared/bitfield';
 import { chunkCount, type BlobKey } from '@flotilla/shared/chunk-map';
 import type { Digest } from '@flotilla/shared/digest';
 import type { AgentMessage, PeerInfo, TrackerEvent } from '@flotilla/shared/tracker-api';
+import { Acquaintances } from './acquaintances.ts';
 import { Blame, type BlameRecord } from './blame.ts';
 import { Mesh } from './handout.ts';
 import type { RunSizes } from './lease.ts';
@@ -68,8 +69,6 @@ interface Agent {
   info: PeerInfo;
   readonly zone: string | undefined;
   readonly swarms: Set<Swarm>;
-  /** Connections beyond its mesh that it was handed out for. */
-  load: number;
 }
 
 export class Swarms {
@@ -77,6 +76,7 @@ export class Swarms {
   readonly #init: SwarmsInit;
   readonly #out: SwarmsOutput;
   readonly #mesh: Mesh;
+  readonly #acquaintances = new Acquaintances(() => this.#nowMs);
   readonly #blame: Blame;
   readonly #agents = new Map<string, Agent>();
   readonly #swarms = new Map<string, Swarm>();
@@ -96,6 +96,8 @@ export class Swarms {
   #turns = 0;
   #freshToldAtMs = 0;
   #numbers = 0;
+  /** Of the last batch or tick. */
+  #nowMs = 0;
 
   constructor(init: SwarmsInit, out: SwarmsOutput) {
     this.#init = init;
@@ -139,7 +141,7 @@ export class Swarms {
 
   /** An agent's session has opened. @param zone where it stands, if it says so */
   join(info: PeerInfo, zone?: string): void {
-    this.#agents.set(info.peerId, { info, zone, swarms: new Set(), load: 0 });
+    this.#agents.set(info.peerId, { info, zone, swarms: new Set() });
     this.#mesh.add(info.peerId, zone);
   }
 
@@ -154,10 +156,12 @@ export class Swarms {
     this.#agents.delete(peer);
     this.#muted.delete(peer);
     this.#mesh.remove(peer);
+    this.#acquaintances.remove(peer);
   }
 
   /** @returns false where the message makes no sense for its blob; nothing of it was taken */
   apply(peer: string, message: AgentMessage, nowMs: number): boolean {
+    this.#nowMs = nowMs;
     const agent = this.#agents.get(peer);
     const taken = agent !== undefined && this.#apply(agent, peer, message, nowMs);
     if (!taken) this.totals.messagesRefused++;
@@ -183,7 +187,14 @@ export class Swarms {
   /** Every 50 to 100 ms. */
   tick(nowMs: number): void {
     const leasing = this.#init.window.over(nowMs);
-    for (const peer of this.#mesh.settle()) this.#send(peer, { type: 'mesh', peers: this.#infos(this.#mesh.neighbours(peer)) });
+    this.#nowMs = nowMs;
+    for (const peer of this.#mesh.settle()) {
+      this.#send(peer, { type: 'mesh', peers: this.#infos(this.#mesh.neighbours(peer)) });
+      for (const swarm of this.#agents.get(peer)?.swarms ?? []) {
+        swarm.introductions.neighboursChanged(peer);
+        if (swarm.introductions.waiting) this.#touched(swarm);
+      }
+    }
     const tellFresh = nowMs - this.#freshToldAtMs >= FRESH_EVERY_MS;
     if (tellFresh) this.#freshToldAtMs = nowMs;
     for (const swarm of this.#inTurn()) {
@@ -364,13 +375,12 @@ export class Swarms {
     const view = {
       zone: (peer: string) => this.#agents.get(peer)?.zone,
       neighbours: (peer: string) => this.#mesh.neighbours(peer),
-      load: (peer: string) => this.#agents.get(peer)?.load ?? 0,
+      load: (peer: string) => this.#acquaintances.load(peer),
+      acquainted: (a: string, b: string) => this.#acquaintances.have(a, b),
+      link: (a: string, b: string) => this.#acquaintances.link(a, b),
+      unlink: (a: string, b: string) => this.#acquaintances.unlink(a, b),
       slow: (peer: string): boolean => swarm.book.gainsLittle(peer),
       held: (peer: string): number => swarm.book.holdings.count(peer),
-      changeLoad: (peer: string, by: number) => {
-        const agent = this.#agents.get(peer);
-        if (agent !== undefined) agent.load += by;
-      },
     };
     const swarm: Swarm = new Swarm({ key, number, blob, epoch, random, view, runSizes }, this.#outputOf(key, number, blob));
     this.#swarms.set(key, swarm);

@@ -125,6 +125,12 @@ export class BlobSwarm implements SwarmHandle {
     return this.#peers.get(link.peerId)?.link === link;
   }
 
+  /** Whether the peer lacks chunks, which it may ask for yet. */
+  isOwed(link: BlobLink): boolean {
+    const peer = this.#peers.get(link.peerId);
+    return peer?.link === link && !peer.have.full;
+  }
+
   /** Both sides have named the blob: tells the peer what is here. */
   pair(link: BlobLink): void {
     if (this.isPaired(link)) return;

@@ -50,7 +50,7 @@ function holder(peerId: string, isStanding = () => true) {
     exchange.frame(link, frame as ReadyFrame);
     await nextTurn();
   };
-  return { exchange, said, timers, hear };
+  return { exchange, said, timers, hear, link };
 }
 
 test('an interest that crosses a leave is not answered for ever by two who hold the blob', async () => {
@@ -100,4 +100,35 @@ test('a blob that is fetched is named to the standing mesh and to whom the track
   expect(named()).toEqual(['1', '2']);
   fetch('3');
   expect(named()).toEqual(['1', '2', '3']);
+});
+
+test('who was introduced before it was connected, who has asked before, and without a tracker everybody, is named what is fetched', async () => {
+  const { exchange, said, hear, link } = holder('b', () => false);
+  const fetch = (digest: string): SwarmHandle => exchange.join(new MemoryMember({ digest: `sha256:${digest.repeat(64)}` as Digest, size: key.size }));
+  const named = (): string[] => said.flatMap((frame) => (frame.type === 'interest' ? [frame.digest.slice(7, 8)] : []));
+  exchange.closed(link);
+  fetch('1').connect([{ peerId: 'b', addresses: [] }]);
+  exchange.opened(link);
+  expect(named()).toEqual(['1']);
+  await hear({ type: 'interest', channel: 5, digest: `sha256:${'2'.repeat(64)}`, size: key.size });
+  said.length = 0;
+  fetch('2');
+  fetch('3');
+  expect(named()).toEqual(['2']);
+  exchange.tradeWithAll(true);
+  expect(named()).toEqual(['2', '3']);
+  exchange.tradeWithAll(false);
+  fetch('4');
+  expect(named()).toEqual(['2', '3']);
+});
+
+test('a connection is of use while one of the two fetches', async () => {
+  const { exchange, hear, link } = holder('b');
+  expect(exchange.isOfUse(link)).toBe(false);
+  await hear({ type: 'interest', channel: 1, digest: key.digest, size: key.size });
+  expect(exchange.isOfUse(link), 'the peer lacks what is here').toBe(true);
+  const full = new Bitfield(1);
+  full.set(0);
+  await hear({ type: 'bitfield', channel: 1, bits: full.bytes() });
+  expect(exchange.isOfUse(link), 'both hold it').toBe(false);
 });

@@ -6,6 +6,7 @@
 //
 // A blob that this host fetches is named to the standing mesh and to whom the tracker introduced for it, not to whoever else is connected: connections
 // outlive what they were made for, and a fleet in which all trade with all is slower than one in which each trades with a few (docs/decisions/0024).
+// Without a tracker it is named to all.
 //
 // Invariants: a frame names a channel that its sender has opened, and indexes within the blob: anything else is a fault.
 // Bounds: MAX_INTERESTS blobs per peer and side, MAX_NAMED where there is a choice; a blob that nobody trades and this host does not fetch is forgotten.
@@ -68,6 +69,7 @@ export class Exchange implements Swarm {
   readonly #stopTicking: () => void;
   #fetching: BlobSwarm[] = [];
   #lastChannel = 0;
+  #tradesWithAll = false;
 
   constructor(components: ExchangeComponents, news: NewsWaits = NEWS_WAITS) {
     this.#with = components;
@@ -125,7 +127,8 @@ export class Exchange implements Swarm {
     if (before !== undefined) this.#forget(before);
     const blob = this.#open(member, member);
     this.#fetching.push(blob);
-    for (const link of this.#links.values()) if (this.#with.isStanding(link.peerId)) this.#name(link, blob);
+    // Who is interested is answered, whoever it is.
+    for (const link of this.#links.values()) if (this.#seeks(blob, link.peerId) || link.interestIn.has(id)) this.#name(link, blob);
     return blob;
   }
 
@@ -152,9 +155,23 @@ export class Exchange implements Swarm {
   /** Peers that are standing have become others. */
   meshChanged(): void {
     for (const link of this.#links.values()) {
-      if (!this.#with.isStanding(link.peerId)) continue;
-      for (const blob of this.#fetching) this.#name(link, blob);
+      for (const blob of this.#fetching) if (this.#seeks(blob, link.peerId)) this.#name(link, blob);
     }
+  }
+
+  /** Without a tracker nobody introduces: what is fetched is named to all who are connected. */
+  tradeWithAll(on: boolean): void {
+    this.#tradesWithAll = on;
+    this.meshChanged();
+  }
+
+  /** Whether one of the two fetches a blob that they trade: the connection is of use, if it stands still. */
+  isOfUse(link: BlobLink): boolean {
+    for (const { id } of link.named.values()) {
+      const blob = this.#blobs.get(id);
+      if (blob?.fetching === true || blob?.isOwed(link) === true) return true;
+    }
+    return false;
   }
 
   closed(link: BlobLink): void {
@@ -219,10 +236,11 @@ export class Exchange implements Swarm {
   // ---- inside
 
   #seeks(blob: BlobSwarm, peerId: string): boolean {
-    return this.#with.isStanding(peerId) || blob.introduced.has(peerId);
+    return this.#tradesWithAll || this.#with.isStanding(peerId) || blob.introduced.has(peerId);
   }
 
   #introduced(blob: BlobSwarm, peers: readonly PeerInfo[]): void {
+    if (!blob.fetching) return;
     for (const { peerId } of peers) {
       blob.introduced.add(peerId);
       const link = this.#links.get(peerId);

@@ -15,7 +15,7 @@ import { YAMUX_WINDOW_BYTES } from '@flotilla/shared/exchange';
 import { createLibp2p } from 'libp2p';
 import { AgentError } from '../errors.ts';
 
-/** Connections at most, in both directions; a mesh is 16, the rest are extra holders and those who dial us. */
+/** Connections at most, in both directions; a mesh is ten, the rest are extra holders and those who dial us. */
 const MAX_CONNECTIONS = 300;
 const UPGRADE_TIMEOUT_MS = 5_000;
 export const DIAL_TIMEOUT_MS = 3_000;

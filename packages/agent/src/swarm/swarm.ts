@@ -87,7 +87,7 @@ const HELLO_TIMEOUT_MS = 5_000;
 /** A connection must carry a session within this time. */
 const UNUSED_CONNECTION_MS = 10_000;
 const SILENCE_MS = 15_000;
-/** An extra connection that trades no blob is closed by the side that opened it. */
+/** An extra connection over which neither side fetches, and nothing moves, is closed by the side that opened it. */
 const IDLE_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 400;
 
@@ -217,6 +217,11 @@ export class PeerSwarm implements Swarm {
   setMesh(peers: readonly PeerInfo[]): void {
     this.#mesh.set(peers);
     this.#exchange.meshChanged();
+  }
+
+  /** Without a tracker nobody introduces: what is fetched is traded with all who are connected. */
+  trackerChanged(connected: boolean): void {
+    this.#exchange.tradeWithAll(!connected);
   }
 
   setLimits(limits: { upload?: number | undefined; download?: number | undefined; zone?: number | undefined }): void {
@@ -408,15 +413,14 @@ export class PeerSwarm implements Swarm {
     this.bansChanged();
   }
 
-  /** Peers die, memberships end; extra connections that trade nothing are closed by the side that opened them. */
+  /** Peers die, memberships end; extra connections that are of no use are closed by the side that opened them. */
   #check(): void {
     const nowMs = Date.now();
     this.#liveness.look(this.#links.values());
     for (const link of this.#links.values()) {
       const { session } = link;
       session.recheck();
-      const fetches = [...link.named.values()].some((blob) => blob.fetching);
-      const busy = fetches || this.#mesh.isStanding(link.peerId) || session.openedBy !== this.peerId;
+      const busy = this.#exchange.isOfUse(link) || this.#mesh.isStanding(link.peerId) || session.openedBy !== this.peerId;
       const sinceMs = busy ? nowMs : (this.#idleSinceMs.get(link) ?? nowMs);
       this.#idleSinceMs.set(link, sinceMs);
       if (nowMs - Math.max(sinceMs, link.account.usedAtMs) >= IDLE_MS) session.close(new PeerFault('PEER_CLOSED', 'idle'));

@@ -38,6 +38,8 @@ export interface CoordinatorInit extends Pick<SessionInit, 'describe' | 'stats' 
   inventory(): Promise<readonly BlobKey[]>;
   /** The standing mesh: whom to be connected to. Replaces the last one. */
   onMesh(peers: readonly PeerInfo[]): void;
+  /** The session has begun, or is lost. */
+  onConnected?(connected: boolean): void;
   /** All that this host has to do for rollouts. Replaces the last list; told after every start of a session. */
   onRollouts?(tasks: readonly RolloutTask[]): void;
   /** What operators hold back on this host. Replaces the last list. */
@@ -176,6 +178,7 @@ export class TrackerCoordinator implements Coordinator {
   #opened(epoch: number): void {
     this.#epoch = epoch;
     this.#firstTryOver = true;
+    this.#init.onConnected?.(true);
     for (const joined of this.#joined.values()) joined.opened();
     for (const joined of this.#joined.values()) joined.member.trackerChanged(true);
     void this.#tellInventory();
@@ -183,6 +186,7 @@ export class TrackerCoordinator implements Coordinator {
 
   #lost(error: AgentError): void {
     this.#with.log.warn({ code: error.code, downloads: this.#joined.size }, 'leases follow the rules without a tracker');
+    this.#init.onConnected?.(false);
     const holdUntilMs = this.#clock.nowMs() + LAST_LEASES_MS;
     for (const joined of this.#joined.values()) joined.alone(holdUntilMs);
     for (const joined of this.#joined.values()) joined.member.trackerChanged(false);
