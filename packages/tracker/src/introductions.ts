@@ -46,7 +46,7 @@ export class Introductions {
   /** Somebody came or went, or has the whole blob now. */
   #due = false;
   #joinedAtMs = -Infinity;
-  /** When the next of those has waited for its neighbours. */
+  /** When the next of those that are short has waited for its neighbours. */
   #gatheredAtMs = Infinity;
 
   constructor(view: IntroductionView, random: () => number) {
@@ -91,8 +91,7 @@ export class Introductions {
 
   /** Others are slow than before: who was introduced to enough may have too few that are not. */
   paceChanged(): void {
-    for (const peer of this.#fetching) this.#lacks(peer, -Infinity);
-    this.#due = true;
+    for (const peer of this.#fetching) this.neighboursChanged(peer);
   }
 
   /** There may be more to choose from. */
@@ -124,13 +123,14 @@ export class Introductions {
   settle(pool: readonly string[], seeds: ReadonlySet<string>, nowMs: number): { peer: string; peers: string[] }[] {
     const introductions: { peer: string; peers: string[] }[] = [];
     const trading = new Set(pool);
+    const holders = [...seeds];
     this.#due = false;
     this.#gatheredAtMs = Infinity;
     for (const [peer, sinceMs] of this.#short) {
       const gatheredAtMs = this.#gathered(sinceMs);
       const gathers = nowMs < gatheredAtMs;
       if (gathers) this.#gatheredAtMs = Math.min(this.#gatheredAtMs, gatheredAtMs);
-      const peers = gathers ? this.#firstSeeds(peer, seeds) : this.#introduce(peer, pool, trading);
+      const peers = gathers ? this.#firstSeeds(peer, seeds, holders) : this.#introduce(peer, pool, trading);
       for (const other of peers) this.#link(peer, other);
       if (peers.length > 0) introductions.push({ peer, peers });
     }
@@ -152,9 +152,9 @@ export class Introductions {
   }
 
   /** A gathering crowd must not all be sent to one host. */
-  #firstSeeds(peer: string, seeds: ReadonlySet<string>): string[] {
+  #firstSeeds(peer: string, seeds: ReadonlySet<string>, holders: readonly string[]): string[] {
     for (const other of this.#met(peer)) if (seeds.has(other)) return [];
-    const free = this.#sample([...seeds]).filter((seed) => seed !== peer && this.#view.load(seed) < ROOM);
+    const free = this.#sample(holders).filter((seed) => seed !== peer && this.#view.load(seed) < ROOM);
     return this.#choose(peer, this.#best(peer, free), FIRST_SEEDS);
   }
 

@@ -149,14 +149,12 @@ export class Exchange implements Swarm {
 
   opened(link: BlobLink): void {
     this.#links.set(link.peerId, link);
-    for (const blob of this.#fetching) if (this.#seeks(blob, link.peerId)) this.#name(link, blob);
+    this.#nameSought(link);
   }
 
   /** Peers that are standing have become others. */
   meshChanged(): void {
-    for (const link of this.#links.values()) {
-      for (const blob of this.#fetching) if (this.#seeks(blob, link.peerId)) this.#name(link, blob);
-    }
+    for (const link of this.#links.values()) this.#nameSought(link);
   }
 
   /** Without a tracker nobody introduces: what is fetched is named to all who are connected. */
@@ -234,6 +232,10 @@ export class Exchange implements Swarm {
   }
 
   // ---- inside
+
+  #nameSought(link: BlobLink): void {
+    for (const blob of this.#fetching) if (this.#seeks(blob, link.peerId)) this.#name(link, blob);
+  }
 
   #seeks(blob: BlobSwarm, peerId: string): boolean {
     return this.#tradesWithAll || this.#with.isStanding(peerId) || blob.introduced.has(peerId);
